@@ -1,0 +1,322 @@
+/* src/base/chain.c */
+#include "base/chain.h"
+#include "base/mem.h"
+#include "base/must.h"
+
+/* Built with -DARENA_EMULATE=1 nothing is cached, so that ASan sees a use after the last unref. */
+#if ARENA_EMULATE
+enum { SMALL_CACHED = 0, LARGE_CACHED = 0, PIECES_CACHED = 0 };
+#else
+enum { SMALL_CACHED = 256, LARGE_CACHED = 64, PIECES_CACHED = 2048 };
+#endif
+
+enum own { OWN_EXACT, OWN_SMALL, OWN_LARGE, OWNS };
+
+/* What a pooled chunk takes beyond its cap: with malloc's own word the starts lie cap + 320 bytes
+ * apart, so that chunks in use do not all fall into the same cache sets. */
+enum { STRIDE = 320 - 16 };
+
+static _Thread_local struct {
+	struct chunk *first; /* linked through data */
+	unsigned n;
+} chunks[OWNS];
+static _Thread_local struct {
+	struct piece *first;
+	unsigned n;
+} pieces;
+
+static struct chunk *chunk_link(const struct chunk *c)
+{
+	struct chunk *next;
+	memcpy(&next, c->data, sizeof next);
+	return next;
+}
+
+struct chunk *chunk_new(uint32_t cap)
+{
+	enum own own = cap == CHUNK_LARGE ? OWN_LARGE : cap == CHUNK_SMALL ? OWN_SMALL : OWN_EXACT;
+	struct chunk *c = chunks[own].first;
+	if (c) {
+		chunks[own].first = chunk_link(c);
+		chunks[own].n--;
+	} else {
+		size_t more = own == OWN_EXACT ? sizeof *c + CHUNK_SLACK : STRIDE;
+		c = mem_alloc(MEM_BUFFER, cap + more);
+		if (!c)
+			return NULL;
+		c->cap = cap;
+		c->own = own;
+		memset(c->data + cap, 0, CHUNK_SLACK);
+	}
+	c->refs = 1;
+	c->fill = 0;
+	return c;
+}
+
+void chunk_free_(struct chunk *c)
+{
+	static const unsigned most[OWNS] = {0, SMALL_CACHED, LARGE_CACHED};
+	if (chunks[c->own].n >= most[c->own]) {
+		mem_free(MEM_BUFFER, c);
+		return;
+	}
+	memcpy(c->data, &chunks[c->own].first, sizeof c);
+	chunks[c->own].first = c;
+	chunks[c->own].n++;
+}
+
+static struct piece *piece_new(struct chunk *chunk, const char *p, size_t n)
+{
+	struct piece *q = pieces.first;
+	if (q) {
+		pieces.first = q->next;
+		pieces.n--;
+	} else if (!(q = mem_alloc(MEM_BUFFER, sizeof *q))) {
+		return NULL;
+	}
+	*q = (struct piece){NULL, chunk ? chunk_ref(chunk) : NULL, p, n};
+	return q;
+}
+
+static void piece_free(struct piece *q)
+{
+	chunk_unref(q->chunk);
+	if (pieces.n + 1 > PIECES_CACHED) {
+		mem_free(MEM_BUFFER, q);
+		return;
+	}
+	q->next = pieces.first;
+	pieces.first = q;
+	pieces.n++;
+}
+
+static void link_last(struct chain *c, struct piece *q)
+{
+	if (c->last)
+		c->last->next = q;
+	else
+		c->first = q;
+	c->last = q;
+	c->n += q->n;
+}
+
+static struct piece *unlink_first(struct chain *c)
+{
+	struct piece *q = c->first;
+	c->first = q->next;
+	if (!c->first)
+		c->last = NULL;
+	c->n -= q->n;
+	q->next = NULL;
+	return q;
+}
+
+bool chain_append(struct chain *c, struct chunk *chunk, const char *p, size_t n)
+{
+	struct piece *last = c->last;
+	if (n == 0)
+		return true;
+	if (last && chunk && last->chunk == chunk && last->p + last->n == p) {
+		last->n += n;
+		c->n += n;
+		return true;
+	}
+	struct piece *q = piece_new(chunk, p, n);
+	if (!q)
+		return false;
+	link_last(c, q);
+	return true;
+}
+
+/* Bytes that may be written behind the last piece: only when nobody else holds its chunk. */
+static size_t tail_room(const struct chain *c)
+{
+	const struct piece *q = c->last;
+	if (!q || !q->chunk || q->chunk->refs != 1)
+		return 0;
+	return (size_t)(q->chunk->data + q->chunk->cap - (q->p + q->n));
+}
+
+bool chain_copy(struct chain *c, const void *p, size_t n)
+{
+	const char *from = p;
+	size_t room = tail_room(c);
+	struct chain more = {0};
+	if (room > n)
+		room = n;
+	for (size_t at = room; at < n;) {
+		struct chunk *k = chunk_new(n - at <= CHUNK_SMALL ? CHUNK_SMALL : CHUNK_LARGE);
+		size_t take = k && n - at < k->cap ? n - at : CHUNK_LARGE;
+		bool ok = k && chain_append(&more, k, k->data, take);
+		if (ok) {
+			memcpy(k->data, from + at, take);
+			k->fill = (uint32_t)take;
+		}
+		chunk_unref(k);
+		if (!ok) {
+			chain_clear(&more);
+			return false;
+		}
+		at += take;
+	}
+	if (room) {
+		struct piece *q = c->last;
+		char *to = q->chunk->data + (q->p - q->chunk->data) + q->n;
+		memcpy(to, from, room);
+		q->n += room;
+		c->n += room;
+		q->chunk->fill = (uint32_t)(to + room - q->chunk->data);
+	}
+	chain_move(c, &more);
+	return true;
+}
+
+void chain_move(struct chain *dst, struct chain *src)
+{
+	if (!src->first)
+		return;
+	if (dst->last)
+		dst->last->next = src->first;
+	else
+		dst->first = src->first;
+	dst->last = src->last;
+	dst->n += src->n;
+	*src = (struct chain){0};
+}
+
+bool chain_split(struct chain *dst, struct chain *src, size_t n)
+{
+	must(n <= src->n);
+	if (n == src->n) {
+		chain_move(dst, src);
+		return true;
+	}
+	struct piece *cut = src->first;
+	size_t rest = n; /* bytes wanted of cut */
+	while (rest >= cut->n) {
+		rest -= cut->n;
+		cut = cut->next;
+	}
+	struct piece *part = NULL;
+	if (rest && !(part = piece_new(cut->chunk, cut->p, rest)))
+		return false;
+	while (src->first != cut)
+		link_last(dst, unlink_first(src));
+	if (part) {
+		link_last(dst, part);
+		cut->p += rest;
+		cut->n -= rest;
+		src->n -= rest;
+	}
+	return true;
+}
+
+void chain_skip(struct chain *c, size_t n)
+{
+	must(n <= c->n);
+	while (n) {
+		struct piece *q = c->first;
+		if (n < q->n) {
+			q->p += n;
+			q->n -= n;
+			c->n -= n;
+			return;
+		}
+		n -= q->n;
+		piece_free(unlink_first(c));
+	}
+}
+
+bool chain_share(struct chain *dst, const struct chain *src)
+{
+	struct chain more = {0};
+	for (const struct piece *q = src->first; q; q = q->next) {
+		if (!chain_append(&more, q->chunk, q->p, q->n)) {
+			chain_clear(&more);
+			return false;
+		}
+	}
+	chain_move(dst, &more);
+	return true;
+}
+
+int chain_iov(const struct chain *c, struct iovec *iov, int max, size_t *bytes)
+{
+	int n = 0;
+	*bytes = 0;
+	for (const struct piece *q = c->first; q && n < max; q = q->next) {
+		iov[n++] = (struct iovec){(void *)(uintptr_t)q->p, q->n};
+		*bytes += q->n;
+	}
+	return n;
+}
+
+void chain_read(const struct chain *c, size_t at, void *out, size_t n)
+{
+	char *to = out;
+	must(at <= c->n && n <= c->n - at);
+	for (const struct piece *q = c->first; n; q = q->next) {
+		if (at >= q->n) {
+			at -= q->n;
+			continue;
+		}
+		size_t take = q->n - at < n ? q->n - at : n;
+		memcpy(to, q->p + at, take);
+		to += take;
+		n -= take;
+		at = 0;
+	}
+}
+
+bool chain_flat(struct chain *c, struct str *out)
+{
+	if (c->n == 0) {
+		*out = (struct str){"", 0};
+		return true;
+	}
+	if (c->first != c->last) {
+		if (c->n > UINT32_MAX / 2)
+			return false;
+		uint32_t n = (uint32_t)c->n;
+		struct chunk *k = chunk_new(n <= CHUNK_SMALL   ? CHUNK_SMALL
+					    : n <= CHUNK_LARGE ? CHUNK_LARGE
+							       : n);
+		struct chain flat = {0};
+		bool ok = k && chain_append(&flat, k, k->data, n);
+		if (ok) {
+			chain_read(c, 0, k->data, n);
+			k->fill = n;
+			chain_clear(c);
+			*c = flat;
+		}
+		chunk_unref(k);
+		if (!ok)
+			return false;
+	}
+	*out = (struct str){c->first->p, c->first->n};
+	return true;
+}
+
+void chain_clear(struct chain *c)
+{
+	while (c->first)
+		piece_free(unlink_first(c));
+}
+
+void chain_trim(void)
+{
+	for (int i = 0; i < OWNS; i++) {
+		while (chunks[i].first) {
+			struct chunk *c = chunks[i].first;
+			chunks[i].first = chunk_link(c);
+			mem_free(MEM_BUFFER, c);
+		}
+		chunks[i].n = 0;
+	}
+	while (pieces.first) {
+		struct piece *q = pieces.first;
+		pieces.first = q->next;
+		mem_free(MEM_BUFFER, q);
+	}
+	pieces.n = 0;
+}
