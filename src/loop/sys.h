@@ -1,0 +1,46 @@
+/* src/loop/sys.h
+ *
+ * The socket calls, replaceable in test builds (-DPOSTERN_SYS_HOOKS=1): short reads and writes, EAGAIN,
+ * resets, refusals at call n. Plain calls in release builds. All descriptors are CLOEXEC and non-blocking.
+ */
+#pragma once
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#if POSTERN_SYS_HOOKS
+struct sys_hooks {
+	ssize_t (*recv)(int, void *, size_t);
+	ssize_t (*send)(int, const void *, size_t);
+	ssize_t (*sendmsg)(int, const struct msghdr *);
+	int (*accept)(int, struct sockaddr *, socklen_t *);
+	int (*connect)(int, const struct sockaddr *, socklen_t);
+	int (*socket)(int, int, int);
+};
+extern struct sys_hooks sys_hooks; /* NULL members: the real call */
+ssize_t sys_recv(int fd, void *p, size_t n);
+ssize_t sys_send(int fd, const void *p, size_t n);
+ssize_t sys_sendmsg(int fd, const struct msghdr *m);
+int sys_accept(int fd, struct sockaddr *sa, socklen_t *len);
+int sys_connect(int fd, const struct sockaddr *sa, socklen_t len);
+int sys_socket(int family, int type, int protocol);
+#else
+static inline ssize_t sys_recv(int fd, void *p, size_t n)
+{
+	return recv(fd, p, n, 0);
+}
+static inline ssize_t sys_send(int fd, const void *p, size_t n)
+{
+	return send(fd, p, n, MSG_NOSIGNAL);
+}
+static inline ssize_t sys_sendmsg(int fd, const struct msghdr *m)
+{
+	return sendmsg(fd, m, MSG_NOSIGNAL);
+}
+int sys_accept(int fd, struct sockaddr *sa, socklen_t *len); /* accept4(NONBLOCK | CLOEXEC) */
+static inline int sys_connect(int fd, const struct sockaddr *sa, socklen_t len)
+{
+	return connect(fd, sa, len);
+}
+int sys_socket(int family, int type, int protocol); /* | NONBLOCK | CLOEXEC */
+#endif
