@@ -18,11 +18,12 @@ void diags_fini(struct diags *d)
 	diags_init(d);
 }
 
-static void add(struct diags *d, enum diag_level level, struct doc_place at, const struct doc *where,
-		const char *fmt, va_list ap)
+static void add(struct diags *d, enum diag_level level, struct doc_place at,
+		const struct doc *where, const char *fmt, va_list ap)
 {
-	unsigned *n = level == DIAG_ERROR ? &d->errors
-					  : level == DIAG_WARNING ? &d->warnings : &d->notices;
+	unsigned *n = level == DIAG_ERROR     ? &d->errors
+		      : level == DIAG_WARNING ? &d->warnings
+					      : &d->notices;
 	d->hintable = NULL;
 	if ((*n)++ >= KEPT)
 		return;
@@ -143,7 +144,8 @@ void diags_print(const struct diags *d, FILE *out)
 	size_t n = 0;
 	for (const struct diag *g = d->first; g; g = g->next)
 		n++;
-	const struct diag **order = n ? mem_alloc(MEM_CONFIG, n * sizeof(const struct diag *)) : NULL;
+	const struct diag **order =
+		n ? mem_alloc(MEM_CONFIG, n * sizeof(const struct diag *)) : NULL;
 	if (order) {
 		size_t i = 0;
 		for (const struct diag *g = d->first; g; g = g->next)

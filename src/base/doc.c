@@ -33,9 +33,7 @@ struct doc *doc_get_str(const struct doc *d, struct str key)
 {
 	if (!d || d->kind != DOC_MAP)
 		return NULL;
-	doc_each (c, d)
-		if (str_eq(c->key, key))
-			return c;
+	doc_each(c, d) if (str_eq(c->key, key)) return c;
 	return NULL;
 }
 
@@ -69,9 +67,7 @@ struct doc *doc_field(const struct doc *d, const char *snake)
 {
 	if (!d || d->kind != DOC_MAP)
 		return NULL;
-	doc_each (c, d)
-		if (is_field(c->key, snake))
-			return c;
+	doc_each(c, d) if (is_field(c->key, snake)) return c;
 	return NULL;
 }
 

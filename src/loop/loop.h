@@ -82,6 +82,9 @@ void loop_set_pass(struct loop *l, unsigned pass);
 bool watch_add(struct loop *l, struct watch *w, int fd, unsigned interest);
 void watch_set(struct loop *l, struct watch *w, unsigned interest);
 void watch_del(struct loop *l, struct watch *w);
+/* As watch_del without the system call, for a descriptor that the caller closes at once and that nobody
+ * shares (no dup, no other process): closing it takes it out of epoll. */
+void watch_forget(struct loop *l, struct watch *w);
 
 /* Into phase ph of this turn (or, called in a later phase, the next pass or turn, without sleeping). */
 void later(struct loop *l, enum phase ph, struct task *t);
