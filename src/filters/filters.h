@@ -1,0 +1,5 @@
+/* src/filters/filters.h: the kinds of filter there are, and no more. */
+#pragma once
+#include "model/filter.h"
+
+extern const struct filter_type filter_router, filter_lua, filter_static;

@@ -1,0 +1,93 @@
+/* src/net/conn.h
+ *
+ * A transport connection, TLS or not: bytes to and from a peer. Embedded in its owner's structure. Knows nothing of what
+ * the bytes mean. Callbacks come in phase 2 (events only mark); reading and writing are plain calls that never block.
+ */
+#pragma once
+#include "base/failure.h"
+#include "loop/loop.h"
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+
+struct tls_ctx;
+struct tls_session_store;
+
+/* Small enough for every connection to keep two. */
+union sock_name {
+	struct sockaddr sa;
+	struct sockaddr_in in4;
+	struct sockaddr_in6 in6;
+};
+
+enum { CONN_AGAIN = -2, CONN_FAILED = -1 };
+
+struct conn;
+struct conn_ops {
+	void (*ready)(struct conn *c);	   /* bytes, end or failure can be read: conn_read tells */
+	void (*writable)(struct conn *c);  /* room again after a short conn_write */
+	void (*established)(struct conn *c); /* dialled and TLS shaken hands, or accepted and shaken hands */
+	void (*failed)(struct conn *c);	   /* dialling or the handshake failed; c->failure says why. Nothing follows */
+};
+
+struct conn {
+	struct watch watch;
+	struct loop *loop;
+	const struct conn_ops *ops;
+	void *tls; /* SSL, tls_openssl.c; NULL: plain */
+	struct timer timer; /* connecting and handshake time limit */
+	struct failure failure;
+	uint64_t bytes_in, bytes_out;
+	uint64_t born_us;
+	uint8_t state; /* conn.c */
+	bool server, paused, blocked, read_ended, want_tls_write;
+	char alpn[10]; /* negotiated, NUL-terminated; "" none */
+};
+
+/* Takes over fd. tls: NULL for plain. The handshake must end within handshake_us. False: no memory; fd is closed. */
+bool conn_accept(struct conn *c, struct loop *l, int fd, const struct conn_ops *ops, struct tls_ctx *tls, uint64_t handshake_us);
+
+struct dial {
+	const struct sockaddr *to;
+	socklen_t to_len;
+	const struct sockaddr *from; /* bind first; NULL */
+	socklen_t from_len;
+	struct tls_ctx *tls;	     /* NULL: plain */
+	const char *sni;	     /* NULL or "": none */
+	const char *verify_host;     /* auto SAN: the certificate must be for this name; NULL: as the context says */
+	uint64_t timeout_us;	     /* to established */
+	bool keepalive;
+	int keepalive_time_s, keepalive_interval_s, keepalive_probes;
+};
+/* Starts dialling; established or failed is called later, never from inside (a socket that cannot even be made fails at once: false,
+ * c->failure set, nothing else to do). A plain connection may be written to as soon as established came. */
+bool conn_dial(struct conn *c, struct loop *l, const struct conn_ops *ops, const struct dial *d);
+
+/* One recv (or SSL_read). > 0: bytes; 0: the peer ended its side; CONN_AGAIN; CONN_FAILED: c->failure. */
+ssize_t conn_read(struct conn *c, void *p, size_t n);
+/* TLS: decrypted bytes wait inside; epoll will not tell. */
+bool conn_pending(const struct conn *c);
+/* One send or sendmsg (TLS: records of up to 16 KiB, small pieces gathered). Bytes taken, less than asked when the socket is full
+ * (writable comes later), CONN_AGAIN for none, CONN_FAILED. At most LIMIT 48 KiB a call are taken. */
+ssize_t conn_write(struct conn *c, const struct iovec *iov, int n);
+/* Plain only: n bytes of file fd from *at. As conn_write. */
+ssize_t conn_sendfile(struct conn *c, int fd, off_t *at, size_t n);
+static inline bool conn_is_tls(const struct conn *c)
+{
+	return c->tls != 0;
+}
+void conn_pause(struct conn *c);  /* no more ready */
+void conn_resume(struct conn *c); /* ready again, when there is something; schedules nothing by itself for conn_pending bytes: check that */
+/* Ends our side (FIN, close_notify). */
+void conn_shutdown(struct conn *c);
+/* Closes at once; with reset the peer sees RST. No callback afterwards; the owner may free c in its grave. Idempotent. */
+void conn_close(struct conn *c, bool reset);
+bool conn_open(const struct conn *c);
+/* False: unknown (closed) or not an IP address. */
+bool conn_local(const struct conn *c, union sock_name *out);
+bool conn_peer(const struct conn *c, union sock_name *out);
+/* "127.0.0.1:80", "[::1]:80", "unix"; returns bytes written (no NUL). out has 64 bytes. */
+size_t sock_name_text(const struct sockaddr *sa, char *out);
+/* Before a pooled connection carries a request: nothing has arrived, not even FIN (recv MSG_PEEK). */
+bool conn_idle_ok(struct conn *c);
