@@ -3,7 +3,8 @@
  * Reading checked values out of the Envoy-shaped tree, by proto-JSON rules: snake_case or lowerCamelCase keys, durations
  * ("1.5s"), wrappers, enums by name or number, 64-bit numbers as strings, Any with "@type". Each reports its mistake
  * itself (place, path) and returns the default. The tree was checked against the schema first (schema.h), so only values and
- * ranges are judged here.
+ * ranges are judged here; a wrong type is reported here only when nothing was reported before. field may be NULL in
+ * all of them but the header operations: then d itself is the value (elements of lists).
  */
 #pragma once
 #include "base/diags.h"
@@ -15,6 +16,7 @@ struct reader {
 	struct diags *diags;
 	struct model *model;
 	const struct filter_type *const *types; /* NULL-terminated */
+	const char *base_dir; /* against which relative file names are resolved; NULL: the working directory */
 };
 
 /* The child of that field, NULL when absent or null. */
@@ -42,6 +44,10 @@ bool read_fraction(struct reader *r, const struct doc *d, const char *field, uin
 /* The typed_config of a named extension: its "@type" without the "type.googleapis.com/" prefix, deprecated spellings resolved to
  * today's; .p NULL and an error when it is missing. */
 struct str read_type_url(struct reader *r, const struct doc *any);
+/* As read_type_url, and the message itself: any, or what stands in "value" of an xds.type.v3.TypedStruct; never NULL. */
+const struct doc *read_any(struct reader *r, const struct doc *any, struct str *type);
+/* A relative file name made absolute to base_dir; path itself otherwise. .p NULL: no memory, reported. */
+struct str read_path(struct reader *r, struct str path);
 /* type.matcher.v3.StringMatcher, RegexMatcher; core HeaderMatcher and route matchers. False: error reported. */
 bool read_string_match(struct reader *r, const struct doc *d, struct string_match *out);
 const struct regex *read_regex(struct reader *r, const struct doc *d); /* RegexMatcher message; freed with the model */
