@@ -9,7 +9,8 @@ static struct {
 	bool done;
 } seed;
 
-void hash_seed(void)
+/* Before main: a map filled under one key is lost under another. */
+__attribute__((constructor)) void hash_seed(void)
 {
 	if (seed.done)
 		return;

@@ -6,7 +6,7 @@
 #pragma once
 #include "base/str.h"
 
-void hash_seed(void); /* once, before threads; idempotent */
+void hash_seed(void); /* before main by itself; idempotent */
 uint64_t hash_bytes(const void *p, size_t n);
 static inline uint64_t hash_str(struct str s)
 {

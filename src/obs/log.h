@@ -34,6 +34,8 @@ void log_text(enum log_part part, enum log_level level, struct str prefix, struc
 /* As log_line with the rate limit; what identifies the fault (static text, or script position). */
 void log_limited_(enum log_part part, enum log_level level, const char *what, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 #define log_limited(part, level, what, ...) do { if (log_on(part, level)) log_limited_(part, level, what, __VA_ARGS__); } while (0)
+/* Writes this thread's waiting "N suppressed" lines of past seconds; sink_flush_thread calls it. */
+void log_settle(void);
 uint64_t log_dropped(void);
 
 /* Quotes peer data for a log line: outside 0x20..0x7e, '"' and '\' become \xNN; at most 256 bytes of s. out holds

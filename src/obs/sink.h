@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "base/str.h"
+#include <stdint.h>
 
 struct sink;
 /* path: a file, "/dev/stdout" or "/dev/stderr". The same path gives the same sink (counted). NULL: errno. */
@@ -21,3 +22,5 @@ void sink_write(struct sink *s, struct str line);
 void sink_flush_thread(void);
 /* After log rotation: all sinks reopen their files. */
 void sink_reopen_all(void);
+/* Lines lost since the start, all threads. */
+uint64_t sink_dropped(void);

@@ -12,7 +12,8 @@
 enum stat_kind { STAT_COUNTER, STAT_GAUGE, STAT_HISTOGRAM };
 /* stat_id 0: none; adding to it is a no-op that is never shown. */
 
-/* Any thread; takes a lock; copies the name. 0: no memory or the table (1 million) is full. A gauge is the
+/* Any thread; takes a lock; copies the name. 0: no memory, the table (1 million) is
+ * full, or the name is one of another kind. A gauge is the
  * sum of the threads' values. */
 stat_id stat_register(enum stat_kind kind, struct str name);
 stat_id stat_registerf(enum stat_kind kind, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
