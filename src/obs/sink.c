@@ -72,9 +72,10 @@ static bool open_fd(struct sink *s)
 	struct stat st;
 	s->poll = false;
 	if (is_standard(s->path, &standard)) {
-		/* Opened anew it is ours alone to make non-blocking; a socket cannot be, and a pipe of
-		 * another user neither. */
-		s->fd = open(s->path, flags);
+		/* Opened anew a pipe is ours alone to make non-blocking. Not a file: its place in it is
+		 * shared with those who write there too. A socket cannot be opened, nor what another
+		 * user owns. */
+		s->fd = fstat(standard, &st) || S_ISREG(st.st_mode) ? -1 : open(s->path, flags);
 		if (s->fd < 0) {
 			s->fd = fcntl(standard, F_DUPFD_CLOEXEC, 3);
 			s->poll = true;
@@ -195,7 +196,8 @@ static ssize_t put_some(const struct sink *s, const char *p, size_t n)
 	struct pollfd ask = {.fd = s->fd, .events = POLLOUT};
 	if (s->form == FORM_SOCKET)
 		return send(s->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (s->poll && (poll(&ask, 1, 0) != 1 || !(ask.revents & POLLOUT))) {
+	if (s->poll && s->form == FORM_PIPE &&
+	    (poll(&ask, 1, 0) != 1 || !(ask.revents & POLLOUT))) {
 		errno = EAGAIN;
 		return -1;
 	}
@@ -211,7 +213,7 @@ static size_t lines_in(const char *p, size_t n)
 }
 
 /* How much of [p, p + n) to write at once: whole lines. */
-static size_t portion(const struct sink *s, const char *p, size_t n)
+static __attribute__((noinline)) size_t portion(const struct sink *s, const char *p, size_t n)
 {
 	if (s->form == FORM_FILE || n <= PIPE_BUF)
 		return n;
