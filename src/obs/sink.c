@@ -213,13 +213,16 @@ static size_t lines_in(const char *p, size_t n)
 }
 
 /* How much of [p, p + n) to write at once: whole lines. */
-static __attribute__((noinline)) size_t portion(const struct sink *s, const char *p, size_t n)
+static size_t portion(const struct sink *s, const char *p, size_t n)
 {
 	if (s->form == FORM_FILE || n <= PIPE_BUF)
 		return n;
-	const char *end = memrchr(p, '\n', PIPE_BUF);
-	if (!end)
-		end = memchr(p, '\n', n); /* a line longer than that */
+	size_t k = PIPE_BUF;
+	while (k && p[k - 1] != '\n')
+		k--;
+	if (k)
+		return k;
+	const char *end = memchr(p, '\n', n); /* a line longer than that */
 	return end ? (size_t)(end - p) + 1 : n;
 }
 
