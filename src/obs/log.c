@@ -84,10 +84,14 @@ static void look_at(int fd)
 	struct stat st;
 	out.file = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 	out.known = true;
+	out.cut = false;
 }
 
 static int open_log(const char *path)
 {
+	/* Not opened anew: one who writes to the same file shares the place in it. */
+	if (strcmp(path, "/dev/stderr") == 0 || strcmp(path, "/dev/stdout") == 0)
+		return fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
 }
 

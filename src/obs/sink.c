@@ -34,6 +34,7 @@ struct sink {
 struct buffer {
 	struct sink *sink; /* counted in sink->buffers */
 	size_t n;
+	bool begun; /* the last byte written was not a line's end */
 	char data[ROOM];
 };
 
@@ -227,11 +228,11 @@ static size_t portion(const struct sink *s, const char *p, size_t n)
 }
 
 /* Drops what is left and counts it. A line already begun is ended before the next one. */
-static void drop(struct buffer *b, size_t from, bool begun)
+static void drop(struct buffer *b, size_t from)
 {
 	size_t lines = lines_in(b->data + from, b->n - from);
 	__atomic_add_fetch(&dropped, lines, __ATOMIC_RELAXED);
-	b->n = begun;
+	b->n = b->begun;
 	b->data[0] = '\n';
 }
 
@@ -246,11 +247,11 @@ static void write_out(struct buffer *b, bool must_empty)
 			continue;
 		if (did > 0) {
 			at += (size_t)did;
+			b->begun = b->data[at - 1] != '\n';
 			continue;
 		}
-		bool begun = at && b->data[at - 1] != '\n';
 		if (must_empty || did == 0 || errno != EAGAIN) {
-			drop(b, at, begun);
+			drop(b, at);
 			return;
 		}
 		memmove(b->data, b->data + at, b->n - at);
@@ -279,6 +280,7 @@ static struct buffer *buffer_new(struct sink *s)
 		return NULL;
 	b->sink = s;
 	b->n = 0;
+	b->begun = false;
 	mine.at[s->number] = b;
 	pthread_mutex_lock(&lock);
 	s->buffers++;
