@@ -29,10 +29,16 @@ struct h1_parse {
 	uint8_t version_minor;
 	bool chunked, has_length, has_te, bad_te, host_seen, keep_alive, close, upgrade, te_trailers, expect_continue;
 	bool fold;	 /* response: last field was continued */
+	bool underscore; /* a field's name has '_' in it: look which (headers_with_underscores_action) */
+	bool absolute;	 /* request: the authority came with the target */
+	uint8_t target_scheme; /* enum h1_scheme: absolute form only */
+	uint16_t status; /* H1_BAD: what to answer (requests; 502 for responses) */
+	uint32_t fields; /* lines so far */
+	uint32_t mark, val, val_n, cont; /* h1_parse.c: offsets from the head's start */
 	uint64_t length;
-	uint16_t status; /* H1_BAD: what to answer (requests) */
-	const char *detail; /* robustness.md 3.1 word, static */
+	const char *detail; /* robustness.md 3.1 word, static; for responses the same words */
 };
+enum h1_scheme { H1_SCHEME_NONE, H1_SCHEME_HTTP, H1_SCHEME_HTTPS };
 
 /* p has CHUNK_SLACK readable bytes behind p + n. On H1_DONE *used is the head's length, h is complete: pseudo fields
  * :authority, :path, :method, :scheme(empty, the caller sets it) first (absolute form resolved: target is reduced to
@@ -59,7 +65,8 @@ struct h1_body {
 	uint8_t digits, trailer_fields;
 	uint64_t left;	   /* H1_LENGTH: of the body; H1_CHUNKED: of the chunk */
 	uint64_t total;	   /* data bytes so far */
-	const char *detail; /* on H1_BAD */
+	const char *detail; /* on H1_BAD: http1.chunk, http1.trailer, http1.too_large, out_of_memory */
+	uint16_t status;    /* on H1_BAD: what to answer a client that has no answer yet */
 	/* trailer lines are gathered here as they come; NULL arena: discarded */
 	struct head *trailers;
 	struct arena *arena;
@@ -69,7 +76,7 @@ struct h1_body {
 /* trailers (may be NULL: drop them): an initialised head that receives the allowed ones (robustness.md 3.1), copied. */
 void h1_body_init(struct h1_body *b, enum h1_framing framing, uint64_t length, struct head *trailers);
 /* Consumes some of [p, p + n): *used > 0 unless ended; *data is a slice of it to be passed on (may be empty). Call again
- * while *used < n and !b->ended. H1_DONE: the message ended with these *used bytes; H1_MORE: not yet. H1_UNTIL_CLOSE and
+ * while *used < n and !b->ended (ended from the start: no body, length 0). H1_DONE: the message ended with these *used bytes; H1_MORE: not yet. H1_UNTIL_CLOSE and
  * H1_TUNNEL never end by themselves. */
 enum h1_verdict h1_body_feed(struct h1_body *b, const struct h1_limits *lim, const char *p, size_t n, size_t *used, struct str *data);
 
@@ -97,7 +104,13 @@ size_t h1_write_chunk_line(char *out, uint64_t n);
 /* "0\r\n" trailers "\r\n"; size bound by h1_head_size. trailers may be NULL. */
 size_t h1_write_last_chunk(char *out, const struct head *trailers);
 
-/* Paths (robustness.md 3.4; RFC 3986 6.2.2). In place in p (target with query): decodes unreserved octets, upper-cases
- * hex, turns backslash into '/', removes dot segments, merges slashes when asked. Returns the new length, or -1: %00, malformed
- * escape. found_escaped_slash: %2F or %5C was seen (kept). unescape_slashes: they become '/' before dot removal. */
+/* Paths (robustness.md 3.4; RFC 3986 6.2.2). In place in p (target with query; the query is left alone, and so is
+ * what does not begin with '/'). Returns the new length, or -1.
+ * dots (normalize_path): decodes unreserved octets, upper-cases hex, turns backslash into '/', removes dot segments;
+ *   -1: %00 or a malformed escape.
+ * merge_slashes: one '/' for several, after the dot segments are gone.
+ * unescape_slashes: %2F and %5C become '/' before dot removal (without dots: the character itself).
+ * found_escaped_slash: %2F or %5C was there, whether kept or decoded. */
 ptrdiff_t path_normalize(char *p, size_t n, bool dots, bool merge_slashes, bool unescape_slashes, bool *found_escaped_slash);
+/* A segment ".;" or "..;" with something behind: what some origins take for a dot segment (robustness.md 3.4). */
+bool path_has_dot_params(struct str target);

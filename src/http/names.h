@@ -117,6 +117,5 @@ struct name_info {
 };
 extern const struct name_info name_infos[FIELD_IDS];
 
-/* FIELD_OTHER when the name is not listed; case is ignored. Table made by names_init (idempotent; also runs as a
- * constructor). */
+/* FIELD_OTHER when the name is not listed; case is ignored. */
 enum field_id name_id(const char *p, size_t n);

@@ -1,0 +1,199 @@
+/* src/http/h1_write.c
+ *
+ * Heads as postern sends them (robustness.md I2): built from fields, framing computed. Size is checked once
+ * by the caller (h1_head_size), then everything is copied without further checks.
+ */
+#include "http/h1.h"
+#include "http/scan_int.h"
+
+/* Start line, separators and computed fields: "HTTP/1.1 200 " and CRLF, "content-length: " with 20 digits,
+ * "transfer-encoding: chunked", "connection: close, keep-alive, te, upgrade", "upgrade: ", "te: trailers". */
+enum { FIXED = 256, PER_FIELD = 4 };
+
+/* Bits of ids that are never written as they are. Trailer is there for those who announce one. */
+static inline bool is_skipped(unsigned id)
+{
+	static const bool skipped[FIELD_IDS] = {
+#define X(id, name, flags) [id] = ((flags) & (NAME_PSEUDO | NAME_HOP | NAME_FRAMING)) != 0,
+		FIELD_NAMES(X)
+#undef X
+	};
+	return skipped[id];
+}
+
+/* memcpy for short runs, without its call. */
+static inline char *put(char *out, const char *p, size_t n)
+{
+	if (n >= 16) {
+#if SCAN_SSE2
+		size_t i = 0;
+		for (; i + 16 < n; i += 16)
+			_mm_storeu_si128((__m128i *)(out + i), _mm_loadu_si128((const __m128i *)(p + i)));
+		_mm_storeu_si128((__m128i *)(out + n - 16),
+				 _mm_loadu_si128((const __m128i *)(p + n - 16)));
+#else
+		memcpy(out, p, n);
+#endif
+	} else if (n >= 8) {
+		memcpy(out, p, 8);
+		memcpy(out + n - 8, p + n - 8, 8);
+	} else if (n >= 4) {
+		memcpy(out, p, 4);
+		memcpy(out + n - 4, p + n - 4, 4);
+	} else if (n) {
+		out[0] = p[0];
+		out[n / 2] = p[n / 2];
+		out[n - 1] = p[n - 1];
+	}
+	return out + n;
+}
+
+#define PUT(out, lit) ((char *)memcpy((out), (lit), sizeof(lit) - 1) + sizeof(lit) - 1)
+
+static inline char *put_field(char *out, const struct field *f)
+{
+	/* As received, name and value lie side by side and one copy takes both; the two bytes between them
+	 * are written here, whatever they were. */
+	if ((uintptr_t)f->value_p - (uintptr_t)f->name_p == (size_t)f->name_n + 2) {
+		put(out, f->name_p, (size_t)f->name_n + 2 + f->value_n);
+		out += f->name_n;
+		memcpy(out, ": ", 2);
+		out += 2 + f->value_n;
+	} else {
+		out = put(out, f->name_p, f->name_n);
+		out = PUT(out, ": ");
+		out = put(out, f->value_p, f->value_n);
+	}
+	return PUT(out, "\r\n");
+}
+
+static char *put_decimal(char *out, uint64_t n)
+{
+	char digits[20], *d = digits + sizeof digits;
+	do
+		*--d = (char)('0' + n % 10);
+	while (n /= 10);
+	return put(out, d, (size_t)(digits + sizeof digits - d));
+}
+
+size_t h1_head_size(const struct head *h, const struct h1_out *o)
+{
+	size_t n = FIXED + h->reason.n + o->upgrade.n;
+	for (const struct field *f = h->f, *end = f + h->n; f < end; f++)
+		n += (size_t)f->name_n + f->value_n + PER_FIELD;
+	return n;
+}
+
+/* The options of one Connection field, comma between them. */
+static char *put_option(char *out, bool *any, const char *word)
+{
+	out = *any ? PUT(out, ", ") : PUT(out, "connection: ");
+	*any = true;
+	return put(out, word, strlen(word));
+}
+
+static char *put_framing(char *out, const struct h1_out *o)
+{
+	bool any = false;
+	if (o->framing == H1_CHUNKED) {
+		out = PUT(out, "transfer-encoding: chunked\r\n");
+	} else if (o->length_known) {
+		out = put_decimal(PUT(out, "content-length: "), o->length);
+		out = PUT(out, "\r\n");
+	}
+	if (!o->close && !o->keep_alive && !o->te_trailers && !o->upgrade.p)
+		return out;
+	if (o->close)
+		out = put_option(out, &any, "close");
+	if (o->keep_alive && !o->close)
+		out = put_option(out, &any, "keep-alive");
+	if (o->te_trailers)
+		out = put_option(out, &any, "te");
+	if (o->upgrade.p)
+		out = put_option(out, &any, "upgrade");
+	if (any)
+		out = PUT(out, "\r\n");
+	if (o->te_trailers)
+		out = PUT(out, "te: trailers\r\n");
+	if (o->upgrade.p) {
+		out = put(PUT(out, "upgrade: "), o->upgrade.p, o->upgrade.n);
+		out = PUT(out, "\r\n");
+	}
+	return out;
+}
+
+static char *put_fields(char *out, const struct head *h, const struct h1_out *o)
+{
+	for (const struct field *f = h->f + h->pseudo, *end = h->f + h->n; f < end; f++) {
+		if (is_skipped(f->id) &&
+		    !(f->id == FIELD_TRAILER && o->trailers && o->framing == H1_CHUNKED))
+			continue;
+		out = put_field(out, f);
+	}
+	out = put_framing(out, o);
+	return PUT(out, "\r\n");
+}
+
+size_t h1_write_request(char *out, const struct head *h, const struct h1_out *o)
+{
+	struct str method = {"", 0}, path = method, authority = method;
+	char *w = out;
+	for (unsigned i = 0; i < h->pseudo; i++) {
+		const struct field *f = &h->f[i];
+		if (f->id == FIELD_METHOD)
+			method = field_value(f);
+		else if (f->id == FIELD_PATH)
+			path = field_value(f);
+		else if (f->id == FIELD_AUTHORITY)
+			authority = field_value(f);
+	}
+	w = put(w, method.p, method.n);
+	*w++ = ' ';
+	w = put(w, path.p, path.n);
+	w = PUT(w, " HTTP/1.1\r\nhost: ");
+	w = put(w, authority.p, authority.n);
+	w = PUT(w, "\r\n");
+	return (size_t)(put_fields(w, h, o) - out);
+}
+
+size_t h1_write_response(char *out, const struct head *h, const struct h1_out *o)
+{
+	char *w = PUT(out, "HTTP/1.1 200 OK\r\n");
+	if (h->status != 200 || h->reason.p) {
+		unsigned s = h->status >= 100 && h->status <= 999 ? h->status : 500;
+		struct str reason = h->reason.p ? h->reason : str_of(status_text(s));
+		w = out + sizeof "HTTP/1.1 " - 1;
+		*w++ = (char)('0' + s / 100);
+		*w++ = (char)('0' + s / 10 % 10);
+		*w++ = (char)('0' + s % 10);
+		*w++ = ' ';
+		w = put(w, reason.p, reason.n);
+		w = PUT(w, "\r\n");
+	}
+	return (size_t)(put_fields(w, h, o) - out);
+}
+
+size_t h1_write_chunk_line(char *out, uint64_t n)
+{
+	static const char digits[] = "0123456789abcdef";
+	unsigned shift = n ? (63u - (unsigned)__builtin_clzll(n)) & ~3u : 0;
+	char *w = out;
+	for (;; shift -= 4) {
+		*w++ = digits[n >> shift & 15];
+		if (shift == 0)
+			break;
+	}
+	w = PUT(w, "\r\n");
+	return (size_t)(w - out);
+}
+
+size_t h1_write_last_chunk(char *out, const struct head *trailers)
+{
+	char *w = PUT(out, "0\r\n");
+	if (trailers)
+		for (unsigned i = trailers->pseudo; i < trailers->n; i++)
+			if (!is_skipped(trailers->f[i].id))
+				w = put_field(w, &trailers->f[i]);
+	w = PUT(w, "\r\n");
+	return (size_t)(w - out);
+}
