@@ -64,8 +64,8 @@ uint64_t read_uint(struct reader *r, const struct doc *d, const char *field, uin
 	return absent;
 }
 
-double read_double(struct reader *r, const struct doc *d, const char *field, double absent, double min,
-		   double max)
+double read_double(struct reader *r, const struct doc *d, const char *field, double absent,
+		   double min, double max)
 {
 	const struct doc *v = read_field(d, field);
 	double x;
@@ -127,7 +127,8 @@ uint64_t read_duration(struct reader *r, const struct doc *d, const char *field,
 	return absent_us;
 }
 
-int read_enum(struct reader *r, const struct doc *d, const char *field, const char *const *names, int absent)
+int read_enum(struct reader *r, const struct doc *d, const char *field, const char *const *names,
+	      int absent)
 {
 	const struct doc *v = read_field(d, field);
 	int n = 0;
@@ -140,7 +141,8 @@ int read_enum(struct reader *r, const struct doc *d, const char *field, const ch
 			if (names[i][0] && str_eq(v->text, str_of(names[i])))
 				return i;
 		if (r->diags->errors == 0) {
-			diag_add(r->diags, DIAG_ERROR, v, "unknown value \"%.*s\"", STR_ARG(v->text));
+			diag_add(r->diags, DIAG_ERROR, v, "unknown value \"%.*s\"",
+				 STR_ARG(v->text));
 			const char *near = diag_nearest(v->text, names);
 			if (near)
 				diag_hint(r->diags, "%s", near);
@@ -169,7 +171,8 @@ struct str *read_strs(struct reader *r, const struct doc *d, const char *field, 
 		no_memory(r);
 		return NULL;
 	}
-	doc_each (c, v) {
+	doc_each(c, v)
+	{
 		struct str s = read_str(r, c, NULL);
 		if (s.p)
 			out[(*n)++] = s;
@@ -206,7 +209,8 @@ static bool set_ip(struct address *out, const char *host, uint16_t port)
 	return false;
 }
 
-static bool read_socket_address(struct reader *r, const struct doc *d, bool names_ok, struct address *out)
+static bool read_socket_address(struct reader *r, const struct doc *d, bool names_ok,
+				struct address *out)
 {
 	static const char *const protocols[] = {"TCP", "UDP", NULL};
 	unsigned before = r->diags->errors;
@@ -214,7 +218,8 @@ static bool read_socket_address(struct reader *r, const struct doc *d, bool name
 	char z[256];
 
 	if (read_enum(r, d, "protocol", protocols, 0) != 0)
-		diag_add(r->diags, DIAG_ERROR, read_field(d, "protocol"), "UDP is not supported here");
+		diag_add(r->diags, DIAG_ERROR, read_field(d, "protocol"),
+			 "UDP is not supported here");
 	if (read_field(d, "named_port"))
 		diag_add(r->diags, DIAG_ERROR, read_field(d, "named_port"),
 			 "named ports are not supported, write port_value");
@@ -235,7 +240,8 @@ static bool read_socket_address(struct reader *r, const struct doc *d, bool name
 		diag_add(r->diags, DIAG_ERROR, read_field(d, "address"),
 			 "\"%.*s\" is no IP address", STR_ARG(host));
 		if (name_ok(host))
-			diag_hint(r->diags, "a host name needs a cluster of type STRICT_DNS or LOGICAL_DNS");
+			diag_hint(r->diags,
+				  "a host name needs a cluster of type STRICT_DNS or LOGICAL_DNS");
 		return false;
 	} else if (!name_ok(host)) {
 		diag_add(r->diags, DIAG_ERROR, read_field(d, "address"),
@@ -262,7 +268,8 @@ static bool read_pipe(struct reader *r, const struct doc *d, struct address *out
 		return false;
 	if (path.n >= sizeof out->un.sun_path || memchr(path.p, 0, path.n)) {
 		diag_add(r->diags, DIAG_ERROR, read_field(d, "path"),
-			 "no name for a unix socket: at most %zu bytes", sizeof out->un.sun_path - 1);
+			 "no name for a unix socket: at most %zu bytes",
+			 sizeof out->un.sun_path - 1);
 		return false;
 	}
 	out->un.sun_family = AF_UNIX;
@@ -276,7 +283,8 @@ static bool read_pipe(struct reader *r, const struct doc *d, struct address *out
 	return out->text.p != NULL;
 }
 
-bool read_address(struct reader *r, const struct doc *d, const char *field, bool names_ok, struct address *out)
+bool read_address(struct reader *r, const struct doc *d, const char *field, bool names_ok,
+		  struct address *out)
 {
 	const struct doc *v = read_field(d, field);
 	const struct doc *part;
@@ -309,7 +317,8 @@ struct str read_path(struct reader *r, struct str path)
 }
 
 /* Pipes and devices would hold the start up, or never end: only plain files, and what /dev/stdin and /proc give. */
-static bool slurp(struct reader *r, const struct doc *at, const char *path, size_t limit, struct str *out)
+static bool slurp(struct reader *r, const struct doc *at, const char *path, size_t limit,
+		  struct str *out)
 {
 	struct stat st;
 	const char *why = NULL;
@@ -340,7 +349,8 @@ static bool slurp(struct reader *r, const struct doc *at, const char *path, size
 		why = "is too large";
 		goto fail;
 	}
-	if (n == cap) { /* it grew between fstat and read: what we have is neither the old nor the new file */
+	if (n ==
+	    cap) { /* it grew between fstat and read: what we have is neither the old nor the new file */
 		why = "is being written";
 		goto fail;
 	}
@@ -411,7 +421,8 @@ static bool source_bytes(struct reader *r, const struct doc *v, struct source *o
 	return true;
 }
 
-bool read_source(struct reader *r, const struct doc *d, const char *field, size_t limit, struct source *out)
+bool read_source(struct reader *r, const struct doc *d, const char *field, size_t limit,
+		 struct source *out)
 {
 	const struct doc *v = read_field(d, field), *part;
 	bool ok;
@@ -440,7 +451,8 @@ bool read_source(struct reader *r, const struct doc *d, const char *field, size_
 	return ok;
 }
 
-bool read_fraction(struct reader *r, const struct doc *d, const char *field, uint32_t *n, uint32_t *of)
+bool read_fraction(struct reader *r, const struct doc *d, const char *field, uint32_t *n,
+		   uint32_t *of)
 {
 	static const char *const names[] = {"HUNDRED", "TEN_THOUSAND", "MILLION", NULL};
 	static const uint32_t values[] = {100, 10000, 1000000};

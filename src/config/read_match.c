@@ -12,7 +12,8 @@ static void no_memory(struct reader *r)
 static void lower(struct str s)
 {
 	for (size_t i = 0; i < s.n; i++)
-		((char *)s.p)[i] = (char)tolower((unsigned char)s.p[i]); /* our own copy in the arena */
+		((char *)s.p)[i] =
+			(char)tolower((unsigned char)s.p[i]); /* our own copy in the arena */
 }
 
 static void free_regex(void *p)
@@ -78,7 +79,10 @@ static bool regex_is_plain(struct str p, char *out, struct string_match *m)
 		out[n++] = (char)c;
 	}
 	m->text = (struct str){out, n};
-	m->kind = head && tail ? STRING_CONTAINS : head ? STRING_SUFFIX : tail ? STRING_PREFIX : STRING_EXACT;
+	m->kind = head && tail ? STRING_CONTAINS
+		  : head       ? STRING_SUFFIX
+		  : tail       ? STRING_PREFIX
+			       : STRING_EXACT;
 	if (n == 0)
 		m->kind = head || tail ? STRING_ANY : STRING_EXACT;
 	return true;
@@ -102,8 +106,8 @@ static bool read_regex_match(struct reader *r, const struct doc *d, struct strin
 	return out->regex != NULL;
 }
 
-static bool read_text_match(struct reader *r, const struct doc *v, enum string_kind kind, bool needed,
-			    struct string_match *out)
+static bool read_text_match(struct reader *r, const struct doc *v, enum string_kind kind,
+			    bool needed, struct string_match *out)
 {
 	out->kind = kind;
 	out->text = needed ? read_str_needed(r, v, NULL) : read_str(r, v, NULL);
@@ -156,11 +160,11 @@ bool read_field_match(struct reader *r, const struct doc *d, struct field_match 
 		   {"suffix_match", STRING_SUFFIX, true},
 		   {"contains_match", STRING_CONTAINS, true}};
 	const struct doc *v;
-	*out = (struct field_match){.name = read_str_needed(r, d, "name"),
-				    .kind = FIELD_MATCH_STRING,
-				    .invert = read_bool(r, d, "invert_match", false),
-				    .missing_as_empty =
-					    read_bool(r, d, "treat_missing_header_as_empty", false)};
+	*out = (struct field_match){
+		.name = read_str_needed(r, d, "name"),
+		.kind = FIELD_MATCH_STRING,
+		.invert = read_bool(r, d, "invert_match", false),
+		.missing_as_empty = read_bool(r, d, "treat_missing_header_as_empty", false)};
 	if (!out->name.p)
 		return false;
 	lower(out->name);
@@ -227,7 +231,8 @@ static struct str header_value(struct reader *r, const struct doc *h, const stru
 static bool read_header_op(struct reader *r, const struct doc *d, struct header_op *out)
 {
 	static const char *const actions[] = {"APPEND_IF_EXISTS_OR_ADD", "ADD_IF_ABSENT",
-					      "OVERWRITE_IF_EXISTS_OR_ADD", "OVERWRITE_IF_EXISTS", NULL};
+					      "OVERWRITE_IF_EXISTS_OR_ADD", "OVERWRITE_IF_EXISTS",
+					      NULL};
 	static const unsigned char kinds[] = {HEADER_APPEND, HEADER_ADD_IF_ABSENT, HEADER_OVERWRITE,
 					      HEADER_OVERWRITE_IF_EXISTS};
 	const struct doc *h = read_field(d, "header"), *at;
@@ -265,7 +270,8 @@ static unsigned read_ops(struct reader *r, const struct doc *d, const char *add,
 			 struct header_op **out)
 {
 	const struct doc *a = read_field(d, add), *x = read_field(d, remove);
-	unsigned n = 0, most = (a && a->kind == DOC_LIST ? a->n : 0) + (x && x->kind == DOC_LIST ? x->n : 0);
+	unsigned n = 0, most = (a && a->kind == DOC_LIST ? a->n : 0) +
+			       (x && x->kind == DOC_LIST ? x->n : 0);
 	*out = NULL;
 	if (most == 0)
 		return 0;
@@ -275,20 +281,22 @@ static unsigned read_ops(struct reader *r, const struct doc *d, const char *add,
 		return 0;
 	}
 	if (x && x->kind == DOC_LIST)
-		doc_each (c, x) {
+		doc_each(c, x)
+		{
 			struct str name = read_str_needed(r, c, NULL);
 			if (name.p && name_may_change(r, c, name))
-				(*out)[n++] = (struct header_op){.action = HEADER_REMOVE, .name = name};
+				(*out)[n++] =
+					(struct header_op){.action = HEADER_REMOVE, .name = name};
 		}
 	if (a && a->kind == DOC_LIST)
-		doc_each (c, a)
-			if (read_header_op(r, c, &(*out)[n]))
-				n++;
+		doc_each(c, a) if (read_header_op(r, c, &(*out)[n])) n++;
 	return n;
 }
 
 void read_header_ops(struct reader *r, const struct doc *d, struct header_ops *out)
 {
-	out->nrequest = read_ops(r, d, "request_headers_to_add", "request_headers_to_remove", &out->request);
-	out->nresponse = read_ops(r, d, "response_headers_to_add", "response_headers_to_remove", &out->response);
+	out->nrequest = read_ops(r, d, "request_headers_to_add", "request_headers_to_remove",
+				 &out->request);
+	out->nresponse = read_ops(r, d, "response_headers_to_add", "response_headers_to_remove",
+				  &out->response);
 }

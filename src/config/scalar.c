@@ -208,8 +208,8 @@ bool scalar_base64(struct str in, char *out, size_t *n)
 
 const char *scalar_what(const struct doc *d)
 {
-	static const char *const names[] = {"null",	"true or false", "a number",
-					    "a string", "a list",	 "a map"};
+	static const char *const names[] = {"null",     "true or false", "a number",
+					    "a string", "a list",        "a map"};
 	return names[d->kind];
 }
 
