@@ -1,18 +1,7 @@
 /* src/base/arena.c */
 #include "base/arena.h"
 #include "base/mem.h"
-#include "base/must.h"
 #include <stdio.h>
-
-#ifndef ARENA_EMULATE
-#define ARENA_EMULATE 0
-#endif
-
-struct arena_block {
-	struct arena_block *next;
-	size_t size, fill; /* of data */
-	char data[];
-};
 
 enum { BLOCK = 4096, BLOCK_DATA = BLOCK - sizeof(struct arena_block), CACHED = 256 };
 
@@ -59,8 +48,9 @@ static void block_free(struct arena_block *b)
 	cache.n++;
 }
 
-static __attribute__((noinline)) void *alloc_slow(struct arena *a, size_t n)
+void *arena_alloc_slow_(struct arena *a, size_t n)
 {
+	must(a->used <= a->cap);
 	struct arena_block *b = n <= a->cap - a->used ? block_new(n) : NULL;
 	if (!b) {
 		a->over = true;
@@ -74,19 +64,6 @@ static __attribute__((noinline)) void *alloc_slow(struct arena *a, size_t n)
 	b->fill = ARENA_EMULATE ? n : round_up(n);
 	a->used += n;
 	return b->data;
-}
-
-void *arena_alloc(struct arena *a, size_t n)
-{
-	must(n > 0);
-	must(a->used <= a->cap);
-	struct arena_block *b = a->last;
-	if (ARENA_EMULATE || !b || n > b->size - b->fill || n > a->cap - a->used)
-		return alloc_slow(a, n);
-	void *p = b->data + b->fill;
-	b->fill += round_up(n);
-	a->used += n;
-	return p;
 }
 
 void *arena_zalloc(struct arena *a, size_t n)

@@ -6,10 +6,19 @@
  * Built with -DARENA_EMULATE=1 every allocation is its own malloc so that ASan sees overruns.
  */
 #pragma once
+#include "base/must.h"
 #include "base/str.h"
 #include <stdarg.h>
 
-struct arena_block;
+#ifndef ARENA_EMULATE
+#define ARENA_EMULATE 0
+#endif
+
+struct arena_block { /* arena.c; here for the sake of arena_alloc */
+	struct arena_block *next;
+	size_t size, fill; /* of data */
+	char data[];
+};
 struct arena {
 	struct arena_block *first, *last;
 	size_t used, cap;
@@ -23,7 +32,7 @@ struct arena_mark {
 /* cap: bytes, SIZE_MAX for none. Allocates nothing yet. */
 void arena_init(struct arena *a, size_t cap);
 /* 8-byte aligned, not zeroed; n > 0. NULL: over cap or no memory, and a->over is set. */
-void *arena_alloc(struct arena *a, size_t n);
+static inline void *arena_alloc(struct arena *a, size_t n);
 void *arena_zalloc(struct arena *a, size_t n);
 /* Copies s; .p is NULL on failure, never for an empty s. */
 struct str arena_str(struct arena *a, struct str s);
@@ -39,3 +48,16 @@ void arena_drop(struct arena *a, struct arena_mark m);
 void arena_fini(struct arena *a);
 /* Frees this thread's cached blocks (thread exit, tests). */
 void arena_trim(void);
+
+void *arena_alloc_slow_(struct arena *a, size_t n);
+static inline void *arena_alloc(struct arena *a, size_t n)
+{
+	struct arena_block *b = a->last;
+	must(n > 0);
+	if (ARENA_EMULATE || !b || n > b->size - b->fill || n > a->cap - a->used)
+		return arena_alloc_slow_(a, n);
+	void *p = b->data + b->fill;
+	b->fill += (n + 7) & ~(size_t)7; /* size is a multiple of 8 */
+	a->used += n;
+	return p;
+}

@@ -38,7 +38,7 @@ static size_t pick(size_t below)
 	return n % below;
 }
 
-/* One random deed on a, b; a failed one must have changed nothing. */
+/* One random deed on a, b; a failed one must have changed nothing. long: one case for each verb. */
 static void deed(struct both *a, struct both *b)
 {
 	unsigned char *at = source + random_u64() % 1000;

@@ -76,8 +76,11 @@ static inline uint64_t sip13(uint64_t k0, uint64_t k1, const void *data, size_t 
 		sip_round(&v);
 		v.a ^= m;
 	}
-	for (size_t i = 0; i < n; i++)
-		tail |= (uint64_t)p[i] << (8 * i);
+	if (n >= 4) /* what is left, low bytes first: by loads that overlap */
+		tail |= load32(p) | (uint64_t)load32(p + n - 4) << (8 * (n - 4));
+	else if (n)
+		tail |= p[0] | (uint64_t)p[n / 2] << (8 * (n / 2)) |
+			(uint64_t)p[n - 1] << (8 * (n - 1));
 	v.d ^= tail;
 	sip_round(&v);
 	v.a ^= tail;

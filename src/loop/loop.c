@@ -36,6 +36,7 @@ struct loop {
 	struct wheel wheel;
 	uint64_t now, wall_ahead,
 		wall_again; /* us; wall = now + wall_ahead, until now is wall_again */
+	uint64_t ended;     /* when the last turn did */
 	uint64_t lag;
 	struct task phases[PHASES]; /* heads of circular lists */
 	struct grave *graves, **graves_end;
@@ -361,7 +362,7 @@ void reap(struct loop *l, struct grave *g)
 
 /* The turn */
 
-static int sleep_ms(const struct loop *l, int wait_ms)
+static int sleep_ms(const struct loop *l, int wait_ms, uint64_t now)
 {
 	for (int i = 0; i < PHASES; i++)
 		if (some(&l->phases[i]))
@@ -369,16 +370,15 @@ static int sleep_ms(const struct loop *l, int wait_ms)
 	uint64_t next = wheel_next(&l->wheel);
 	if (next == UINT64_MAX || wait_ms == 0)
 		return wait_ms;
-	uint64_t now = read_clock(l);
 	uint64_t ms = next > now ? (next - now + 999) / 1000 : 0;
 	if (ms > INT_MAX)
 		ms = INT_MAX;
 	return wait_ms < 0 || (int)ms < wait_ms ? (int)ms : wait_ms;
 }
 
-void loop_turn(struct loop *l, int wait_ms)
+static void turn(struct loop *l, int timeout)
 {
-	int n = epoll_wait(l->epoll, l->events, BATCH, sleep_ms(l, wait_ms));
+	int n = epoll_wait(l->epoll, l->events, BATCH, timeout);
 	must(n >= 0 || errno == EINTR);
 	set_now(l);
 	uint64_t began = l->now;
@@ -396,14 +396,20 @@ void loop_turn(struct loop *l, int wait_ms)
 	}
 	run_phase(l, PHASE_FLUSH, UINT_MAX);
 	bury_all(l);
-	uint64_t ended = read_clock(l);
-	l->lag = ended > began ? ended - began : 0;
+	l->ended = read_clock(l);
+	l->lag = l->ended > began ? l->ended - began : 0;
+}
+
+void loop_turn(struct loop *l, int wait_ms)
+{
+	turn(l, sleep_ms(l, wait_ms, read_clock(l)));
 }
 
 void loop_run(struct loop *l)
 {
+	l->ended = read_clock(l);
 	while (!__atomic_load_n(&l->stop, __ATOMIC_ACQUIRE))
-		loop_turn(l, -1);
+		turn(l, sleep_ms(l, -1, l->ended));
 }
 
 /* Time */
