@@ -21,7 +21,10 @@ enum format_op {
 };
 struct format_part {
 	enum format_op op;
-	struct str text;	 /* FMT_TEXT; START_TIME: strftime text; DYNAMIC_METADATA: "ns:key:…"; ENVIRONMENT: value */
+	bool whole;		 /* JSON: this operator is a whole value: written with its own quotes, as a number, or as null. Other
+				  * operators of a JSON format stand inside quotes that the text around them holds */
+	bool no_query;		 /* FMT_REQ that PATH(NQ:…) became: without '?' and what follows */
+	struct str text;	 /* FMT_TEXT; START_TIME: strftime text; DYNAMIC_METADATA: "ns:key:…"; ENVIRONMENT, HOSTNAME: value */
 	struct str name, alt;	 /* REQ(name?alt) */
 	enum field_id id, alt_id;
 	uint32_t max;		 /* ":n" length limit; 0 none */
@@ -34,7 +37,8 @@ struct format {
 	unsigned n;
 	bool omit_empty;
 	/* JSON: the tree is flattened to parts; text parts hold the fixed JSON around the values, values are escaped; a value that
-	 * is exactly one numeric operator is written as a number, an empty one as null. */
+	 * is exactly one numeric operator is written as a number, an empty one as null. Members are sorted by name, as Envoy does.
+	 * omit_empty: members that came out null go, and objects that are then empty. */
 };
 /* Envoy's default access log line. */
 extern const char format_default_line[];

@@ -28,9 +28,10 @@ struct field_match { /* envoy.config.route.v3.HeaderMatcher */
 	bool present;	  /* FIELD_MATCH_PRESENT: wanted present (true) or absent */
 	bool invert, missing_as_empty;
 };
+/* Of a repeated field any value may match (invert is applied to that answer), as Envoy 1.40 does. */
 bool field_matches(const struct field_match *m, const struct head *h);
 
-struct query_match { /* QueryParameterMatcher; compared percent-decoded as Envoy does */
+struct query_match { /* QueryParameterMatcher; compared as it stands, not percent-decoded, as Envoy 1.40 does */
 	struct str name;
 	bool present_only;
 	bool present;
@@ -44,5 +45,5 @@ struct cookie_match { /* CookieMatcher */
 	bool invert;
 };
 bool cookie_matches(const struct cookie_match *m, const struct head *h);
-/* Value of the cookie in all Cookie fields; .p NULL when absent. */
+/* Value of the first cookie of that name in all Cookie fields, without the quotes around it; .p NULL when absent. */
 struct str cookie_value(const struct head *h, struct str name);

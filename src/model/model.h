@@ -329,6 +329,9 @@ struct chain_cfg { /* envoy.config.listener.v3.FilterChain */
 		uint8_t bits;
 	} *dest, *source, *direct_source;
 	unsigned ndest, nsource, ndirect_source;
+	enum { SOURCE_ANY, SOURCE_SAME_IP_OR_LOOPBACK, SOURCE_EXTERNAL } source_type;
+	uint16_t *source_ports;
+	unsigned nsource_ports;
 	struct tls_cfg *tls; /* NULL: plain */
 	const struct hcm_cfg *hcm;
 	uint64_t handshake_us;
@@ -486,6 +489,8 @@ struct chain_ask {
 	bool tls;
 	const struct address *local, *remote;
 };
+/* True: some connection would fit both equally well. */
+bool chains_overlap(const struct chain_cfg *a, const struct chain_cfg *b);
 const struct chain_cfg *model_chain_for(const struct listener_cfg *l, const struct chain_ask *ask);
 
 /* Host -> virtual host (port handling as Envoy); then the first route that matches. */
