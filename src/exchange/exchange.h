@@ -28,10 +28,11 @@ struct exch_env {
 	struct upstream *upstream;
 	unsigned worker;  /* index */
 	unsigned workers; /* how many */
-	struct exchange *spare; /* exchange.c: freed ones, LIFO */
-	unsigned nspare;
-	uint64_t next_number;
+	struct exchange *spare;	 /* exchange.c: freed ones, LIFO */
+	struct exchange **table; /* exchange.c: by slot, for exch_find */
+	unsigned ntable, table_cap;
 	uint64_t active; /* exchanges not yet over */
+	bool draining;	 /* answers carry connection: close */
 	void *lua;	 /* filters/lua: this worker's state; freed through lua_free */
 	void (*lua_free)(void *);
 };
@@ -86,9 +87,11 @@ struct leg {
 	bool waiting;	       /* filter `at` said WAIT */
 	bool gathering;	       /* it wants the whole body first */
 	bool batch_waiting;
+	bool batch_end;	       /* the stopped batch is the last one */
+	bool passing;	       /* the filter `at` said GO_ON; its held bytes wait for the stopped batch to move */
+	uint8_t end_at;	       /* walk position that the end of the body has reached */
 	bool in_ended;	       /* nothing will be added to in */
 	bool ended;	       /* out is complete (but for what it holds) */
-	bool end_seen;	       /* watching filters have been told */
 	bool discard;	       /* what still arrives is thrown away */
 	bool size_fixed;       /* a filter replaced the body: size rules, whatever content-length says */
 	size_t gather_limit;
@@ -99,8 +102,8 @@ int64_t leg_framing(const struct leg *leg);
 
 
 struct exchange {
-	uint64_t number;	/* unique in its worker; 0: free. With worker it names an exchange for ever */
-	uint32_t generation;	/* of this memory: changes when it is freed */
+	uint64_t number;	/* unique in its worker: slot in the low 24 bits, generation above; changes when freed */
+	struct exchange *next_spare;
 	uint8_t stage;		/* exchange.c */
 	uint8_t nfilters;
 	struct exch_env *env;
@@ -112,11 +115,15 @@ struct exchange {
 	struct arena arena;
 	struct leg req, resp;
 	struct chunk *req_chunk; /* holds the request head's bytes */
+	struct chunk *resp_chunk; /* holds the answer head's bytes */
 	struct task task;	/* PHASE_RUN */
 	struct timer timer;
 	struct grave grave;
 	uint32_t wakes[2];	/* filters woken, per leg */
-	bool running, woken;
+	bool running, again, edge_done, answer_edge_done, refused;
+	bool underscores;	/* front: some field name has '_' */
+	bool has_te_trailers;	/* front: the client takes trailers */
+	bool pump_due;		/* the terminal filter has something to look at */
 
 	/* routing, recomputed after exch_clear_route */
 	bool routed;
@@ -157,7 +164,15 @@ struct exchange {
 	const char *flags;	/* Envoy's response flags, "" none, "-" in logs */
 	char request_id[37];
 	struct str remote;	/* client address after X-Forwarded-For rules, "ip:port" */
-	struct str upstream_host, upstream_local, upstream_failure;
+	struct exch_addr { /* family 0: none; texts are made on demand (base/sockname.h) */
+		union {
+			struct sockaddr sa;
+			struct sockaddr_in in4;
+			struct sockaddr_in6 in6;
+		};
+	} upstream_peer, upstream_local;
+	const struct cluster_cfg *upstream_cluster;
+	struct str upstream_failure;
 	unsigned attempts;
 	uint64_t upstream_first_us, upstream_done_us;
 	struct metadata metadata; /* dynamic metadata */
@@ -253,5 +268,7 @@ static inline struct leg *exch_leg(struct exchange *ex, enum leg_kind k)
 {
 	return k == LEG_REQUEST ? &ex->req : &ex->resp;
 }
+/* Frees what env keeps for exchanges; none may be active. */
+void exch_env_fini(struct exch_env *env);
 /* By number and generation (scripts): NULL when it is over. */
 struct exchange *exch_find(struct exch_env *env, uint64_t number);

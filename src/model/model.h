@@ -353,6 +353,7 @@ struct listener_cfg {
 	bool is_admin;
 	uint32_t mode; /* of a unix socket; 0 default */
 	struct doc_place at;
+	void *picker; /* front: chooses the chain in the TLS handshake; through on_free */
 	stat_id cx_total, cx_active, cx_overflow, no_chain, ssl_error, ssl_handshake;
 };
 

@@ -48,6 +48,7 @@ struct call {
 	enum failure_kind failure;
 	const char *failure_text; /* transport detail for logs, static or in arena; may be NULL */
 	struct head *head;	  /* in request.arena, slices into chunks the call keeps until it is over */
+	struct chunk *head_chunk; /* what head's slices point into; who needs them longer than the call takes a reference */
 	int64_t length;		  /* of the answer's body when announced, else -1 */
 	struct chain in;	  /* body received, not yet taken */
 	struct head *trailers;	  /* NULL: none */

@@ -1,0 +1,38 @@
+/* src/exchange/exch_int.h: what the files of this room share. */
+#pragma once
+#include "exchange/exchange.h"
+
+enum { STAGE_HEAD, STAGE_LIVE, STAGE_OVER };
+enum { DEADLINE_REQUEST, DEADLINE_DURATION, DEADLINES };
+
+/* The filter at a walk position of a leg: answers pass the chain backwards. */
+static inline const struct filter_cfg *walk_filter(const struct exchange *ex, enum leg_kind k, unsigned at)
+{
+	return &ex->hcm->filters[k == LEG_REQUEST ? at : ex->nfilters - 1u - at];
+}
+static inline unsigned walk_position(const struct exchange *ex, enum leg_kind k, const struct filter_cfg *f)
+{
+	return k == LEG_REQUEST ? f->index : ex->nfilters - 1u - f->index;
+}
+
+/* leg.c: moves head and body of one direction as far as they go. */
+void leg_pump(struct exchange *ex, enum leg_kind k);
+void leg_reset(struct leg *leg);
+
+/* edge.c: what a connection manager does before the first filter and after the last. */
+void edge_request(struct exchange *ex);
+void edge_response(struct exchange *ex);
+
+/* exchange.c */
+void exch_finish(struct exchange *ex);
+void exch_arm(struct exchange *ex);
+/* reply.c: puts a local answer into resp, past the filters when direct. */
+void reply_direct(struct exchange *ex, unsigned status, struct str text, const char *details, const char *flags);
+
+/* leg.c, exchange.c */
+bool gather_overflow(struct exchange *ex, enum leg_kind k);
+/* route.c */
+void route_forget(struct exchange *ex);
+
+/* access_log.c */
+void access_log_write(struct exchange *ex);

@@ -1,0 +1,257 @@
+/* src/exchange/leg.c: head and body of one direction pass the filters. */
+#include "exchange/exch_int.h"
+#include "base/must.h"
+
+void leg_reset(struct leg *leg)
+{
+	chain_clear(&leg->in);
+	chain_clear(&leg->held);
+	chain_clear(&leg->batch);
+	chain_clear(&leg->out);
+}
+
+int64_t leg_framing(const struct leg *leg)
+{
+	if (leg->size < 0)
+		return -1;
+	if (leg->size == 0 || leg->size_fixed || head_has(&leg->head, FIELD_CONTENT_LENGTH))
+		return leg->size;
+	return -1;
+}
+
+static inline bool walk_disabled(struct exchange *ex, const struct filter_cfg *f)
+{
+	if (__builtin_expect(!ex->route || (!ex->route->per_filter && !(ex->weighted && ex->weighted->per_filter)), 1))
+		return false;
+	return exch_route_config(ex, f) == FILTER_DISABLED;
+}
+
+/* Passes bytes (and the end) through the watching filters from position `from` to where the head is, then leaves them there.
+ * False: a filter stopped them. */
+static bool push(struct exchange *ex, enum leg_kind k, struct chain *bytes, unsigned from, bool end)
+{
+	struct leg *leg = exch_leg(ex, k);
+	if (leg->watched) {
+		for (unsigned w = from; w < leg->at; w++) {
+			if (!(leg->watched >> w & 1))
+				continue;
+			const struct filter_cfg *f = walk_filter(ex, k, w);
+			enum verdict v = f->type->body(ex, f, k, bytes, end);
+			if (ex->stage != STAGE_LIVE || v == ANSWERED || leg->discard) {
+				chain_clear(bytes);
+				return false;
+			}
+			if (v == WAIT) {
+				if (bytes != &leg->batch)
+					chain_move(&leg->batch, bytes);
+				leg->batch_at = (uint8_t)w;
+				leg->batch_end = end;
+				leg->batch_waiting = true;
+				return false;
+			}
+		}
+	}
+	chain_move(leg->at == ex->nfilters ? &leg->out : &leg->held, bytes);
+	if (end) {
+		leg->end_at = leg->at;
+		if (leg->at == ex->nfilters)
+			leg->ended = true;
+	}
+	return true;
+}
+
+/* The filter that had the head lets it go on: what lay there follows. False: it has to wait for a stopped batch. */
+static bool pass_head(struct exchange *ex, enum leg_kind k)
+{
+	struct leg *leg = exch_leg(ex, k);
+	unsigned w = leg->at;
+	bool end = leg->in_ended && leg->end_at == w && chain_empty(&leg->in) && !leg->batch_waiting;
+	if (leg->watched >> w & 1 && leg->batch_waiting) {
+		leg->passing = true;
+		return false;
+	}
+	leg->passing = leg->gathering = false;
+	leg->gather_limit = 0;
+	leg->at++;
+	if (chain_empty(&leg->held) && !end) {
+		return true;
+	}
+	struct chain bytes = {0};
+	chain_move(&bytes, &leg->held);
+	push(ex, k, &bytes, w, end);
+	return true;
+}
+
+static enum verdict head_hook(struct exchange *ex, enum leg_kind k, const struct filter_cfg *f)
+{
+	enum verdict (*hook)(struct exchange *, const struct filter_cfg *) = k == LEG_REQUEST ? f->type->request : f->type->response;
+	if (!hook || walk_disabled(ex, f))
+		return GO_ON;
+	ex->hooked |= 1u << f->index;
+	return hook(ex, f);
+}
+
+static bool woken(struct exchange *ex, enum leg_kind k, const struct filter_cfg *f)
+{
+	uint32_t bit = 1u << f->index;
+	if (!(ex->wakes[k] & bit))
+		return false;
+	ex->wakes[k] &= ~bit;
+	return true;
+}
+
+/* True when the leg may go on after a hook's verdict. */
+static bool alive(const struct exchange *ex, const struct leg *leg, enum leg_kind k)
+{
+	return ex->stage == STAGE_LIVE && !leg->discard && !(k == LEG_REQUEST && ex->refused);
+}
+
+static bool bodies_move(struct exchange *ex, enum leg_kind k)
+{
+	struct leg *leg = exch_leg(ex, k);
+	bool moved = false;
+	if (leg->batch_waiting) {
+		const struct filter_cfg *f = walk_filter(ex, k, leg->batch_at);
+		if (!woken(ex, k, f))
+			return false;
+		leg->batch_waiting = false;
+		enum verdict v = f->type->resume(ex, f, k);
+		if (!alive(ex, leg, k) || v == ANSWERED)
+			return false;
+		if (v == WAIT) {
+			leg->batch_waiting = true;
+			return false;
+		}
+		struct chain bytes = {0};
+		chain_move(&bytes, &leg->batch);
+		moved = true;
+		if (!push(ex, k, &bytes, leg->batch_at + 1u, leg->batch_end))
+			return true;
+	}
+	if (!chain_empty(&leg->in) || (leg->in_ended && leg->end_at == 0 && !leg->ended)) {
+		bool end = leg->in_ended;
+		if (!chain_empty(&leg->in) || leg->at > 0) {
+			struct chain bytes = {0};
+			chain_move(&bytes, &leg->in);
+			moved = true;
+			push(ex, k, &bytes, 0, end);
+		}
+	}
+	return moved;
+}
+
+static bool gathered(const struct leg *leg)
+{
+	return leg->in_ended && chain_empty(&leg->in) && !leg->batch_waiting && leg->end_at == leg->at;
+}
+
+static bool head_moves(struct exchange *ex, enum leg_kind k)
+{
+	struct leg *leg = exch_leg(ex, k);
+	bool moved = false;
+	if (leg->passing && !leg->batch_waiting)
+		moved = pass_head(ex, k);
+	while (leg->at < ex->nfilters && !leg->passing) {
+		const struct filter_cfg *f = walk_filter(ex, k, leg->at);
+		enum verdict v;
+		if (leg->waiting) {
+			bool ready = leg->gathering && gathered(leg);
+			if (!woken(ex, k, f) && !ready)
+				return moved;
+			if (ready)
+				leg->gathering = false;
+			leg->waiting = false;
+			v = f->type->resume(ex, f, k);
+		} else {
+			v = head_hook(ex, k, f);
+		}
+		if (v == ANSWERED && k == LEG_REQUEST)
+			leg->discard = true;
+		if (!alive(ex, leg, k) || v == ANSWERED)
+			return false;
+		if (v == WAIT) {
+			leg->waiting = true;
+			if (leg->gathering && (gathered(leg) || gather_overflow(ex, k)))
+				ex->again = true;
+			return moved;
+		}
+		moved = true;
+		if (!pass_head(ex, k))
+			return true;
+		if (!alive(ex, leg, k))
+			return false;
+	}
+	return moved;
+}
+
+void leg_pump(struct exchange *ex, enum leg_kind k)
+{
+	struct leg *leg = exch_leg(ex, k);
+	unsigned before_at = leg->at;
+	size_t before_out = leg->out.n;
+	bool before_ended = leg->ended;
+	if (!leg->begun)
+		return;
+	do {
+		if (!bodies_move(ex, k) && leg->at == ex->nfilters)
+			break;
+		if (!alive(ex, leg, k))
+			return;
+	} while (head_moves(ex, k) && alive(ex, leg, k));
+	if (!alive(ex, leg, k))
+		return;
+	if (gather_overflow(ex, k))
+		return;
+	bool changed = leg->at != before_at || leg->out.n != before_out || leg->ended != before_ended;
+	if (!changed)
+		return;
+	if (k == LEG_REQUEST) {
+		if (leg->at == ex->nfilters && (leg->out.n != before_out || leg->ended != before_ended))
+			ex->pump_due = true;
+	} else if (leg->at == ex->nfilters && before_at != ex->nfilters) {
+		edge_response(ex);
+	}
+}
+
+void exch_gather(struct exchange *ex, enum leg_kind k, size_t limit)
+{
+	struct leg *leg = exch_leg(ex, k);
+	leg->gathering = true;
+	leg->gather_limit = limit;
+	ex->pump_due = true; /* the source may have stopped at the ordinary mark */
+	if (k == LEG_REQUEST)
+		ex->port->room(ex);
+}
+
+bool exch_gathered(struct exchange *ex, enum leg_kind k)
+{
+	struct leg *leg = exch_leg(ex, k);
+	bodies_move(ex, k);
+	return gathered(leg);
+}
+
+struct chain *exch_held(struct exchange *ex, enum leg_kind k)
+{
+	bodies_move(ex, k);
+	return &exch_leg(ex, k)->held;
+}
+
+void exch_watch_body(struct exchange *ex, const struct filter_cfg *f, enum leg_kind k)
+{
+	must(f->type->body);
+	exch_leg(ex, k)->watched |= 1u << walk_position(ex, k, f);
+}
+
+void exch_unwatch_body(struct exchange *ex, const struct filter_cfg *f, enum leg_kind k)
+{
+	exch_leg(ex, k)->watched &= ~(1u << walk_position(ex, k, f));
+}
+
+void exch_replace_body(struct exchange *ex, enum leg_kind k, struct chain *bytes)
+{
+	struct leg *leg = exch_leg(ex, k);
+	chain_clear(&leg->held);
+	chain_move(&leg->held, bytes);
+	leg->size = (int64_t)leg->held.n;
+	leg->size_fixed = true;
+}

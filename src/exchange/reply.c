@@ -1,0 +1,242 @@
+/* src/exchange/reply.c: answers that are ours, and answers of the terminal filter. */
+#include "base/must.h"
+#include "exchange/exch_int.h"
+#include "exchange/format.h"
+#include "obs/stats.h"
+
+/* The terminal filter's work (its call) is not wanted any more. */
+static void stop_terminal(struct exchange *ex)
+{
+	if (!ex->nfilters)
+		return;
+	const struct filter_cfg *f = &ex->hcm->filters[ex->nfilters - 1];
+	if (ex->hooked >> f->index & 1) {
+		ex->hooked &= ~(1u << f->index);
+		if (f->type->end)
+			f->type->end(ex, f);
+	}
+}
+
+static bool is_grpc(const struct head *h)
+{
+	struct str t = head_value(h, FIELD_CONTENT_TYPE);
+	return str_starts(t, STR("application/grpc")) && (t.n == 16 || t.p[16] == '+' || t.p[16] == ';');
+}
+
+/* gRPC status for an HTTP status, as Envoy maps it. */
+static const char *grpc_status(unsigned status)
+{
+	switch (status) {
+	case 400: return "13";
+	case 401: return "16";
+	case 403: return "7";
+	case 404: return "12";
+	case 429: case 502: case 503: case 504: return "14";
+	default: return "2";
+	}
+}
+
+/* local_reply_config: the first mapper whose filter holds. */
+static void map_reply(struct exchange *ex, unsigned *status, struct str *text, struct str *type)
+{
+	const struct hcm_cfg *c = ex->hcm;
+	const struct format *body = c->local_body;
+	for (unsigned i = 0; i < c->nlocal_replies; i++) {
+		const struct local_reply *m = &c->local_replies[i];
+		if (m->status_from && (*status < m->status_from || *status > m->status_to))
+			continue;
+		if (m->new_status) {
+			*status = m->new_status;
+			head_set_status(&ex->resp.head, m->new_status);
+		}
+		if (m->body.p)
+			*text = m->body;
+		header_ops_apply(ex, &ex->resp.head, m->headers.response, m->headers.nresponse);
+		if (m->format)
+			body = m->format;
+		break;
+	}
+	if (body) {
+		struct str t = format_text(ex, body, &ex->arena, false);
+		if (t.p)
+			*text = t;
+		*type = body->kind == FORMAT_JSON ? STR("application/json") : STR("text/plain");
+		if (c->local_content_type.p)
+			*type = c->local_content_type;
+	}
+}
+
+/* Fills resp.head and body for a local answer. False: no memory, the exchange is finished. */
+static bool fill_reply(struct exchange *ex, unsigned status, struct str text, struct chain *body)
+{
+	struct head *h = &ex->resp.head;
+	struct str type = STR("text/plain");
+	if (!head_init(h, &ex->arena, true, 12) || !head_set_status(h, status))
+		return false;
+	if (ex->hcm->nlocal_replies || ex->hcm->local_body)
+		map_reply(ex, &status, &text, &type);
+	if (ex->req.begun && is_grpc(&ex->req.head)) {
+		if (!head_set_status(h, 200) || !head_add_id(h, FIELD_CONTENT_TYPE, STR("application/grpc")) ||
+		    !head_add_id(h, FIELD_GRPC_STATUS, str_of(grpc_status(status))))
+			return false;
+		if (text.n && !head_add_id(h, FIELD_GRPC_MESSAGE, text))
+			return false;
+		return true;
+	}
+	if (status < 200 || status == 204 || status == 304)
+		return true;
+	if (text.n) {
+		struct str len = arena_printf(&ex->arena, "%zu", text.n);
+		if (!len.p || !head_add_id(h, FIELD_CONTENT_LENGTH, len) || !head_add_id(h, FIELD_CONTENT_TYPE, type))
+			return false;
+		if (!ex->is_head && !chain_copy(body, text.p, text.n))
+			return false;
+	} else if (!head_add_id(h, FIELD_CONTENT_LENGTH, STR("0"))) {
+		return false;
+	}
+	return true;
+}
+
+static void answer_begin(struct exchange *ex, struct chain *body, int64_t size, bool ended)
+{
+	struct leg *leg = &ex->resp;
+	leg->begun = true;
+	leg->size = size;
+	ex->resp_head_us = loop_now_us(ex->env->loop);
+	if (body)
+		chain_move(&leg->in, body);
+	leg->in_ended = ended;
+	leg->entered = leg->in.n;
+}
+
+/* The answer so far is forgotten; what was not written does not count. */
+static void forget_answer(struct exchange *ex)
+{
+	leg_reset(&ex->resp);
+	memset(&ex->resp, 0, sizeof ex->resp);
+	ex->wakes[LEG_RESPONSE] = 0;
+	ex->answer_edge_done = false;
+	ex->req.discard = true;
+	ex->req.waiting = ex->req.gathering = false;
+	chain_clear(&ex->req.in);
+	chain_clear(&ex->req.held);
+	chain_clear(&ex->req.batch);
+	chain_clear(&ex->req.out);
+}
+
+void reply_direct(struct exchange *ex, unsigned status, struct str text, const char *details, const char *flags)
+{
+	if (ex->stage != STAGE_LIVE || ex->cut)
+		return;
+	stop_terminal(ex);
+	ex->details = details;
+	if (*flags || !ex->local_reply)
+		ex->flags = flags;
+	if (ex->head_sent) { /* too late for another answer */
+		ex->cut = true;
+		exch_run_later(ex);
+		return;
+	}
+	struct chain body = {0};
+	forget_answer(ex);
+	ex->local_reply = true;
+	ex->tunnel = false;
+	if (!fill_reply(ex, status, text, &body)) {
+		chain_clear(&body);
+		ex->cut = true;
+		ex->resp.begun = true;
+		ex->resp.at = ex->nfilters;
+		exch_run_later(ex);
+		return;
+	}
+	answer_begin(ex, NULL, (int64_t)body.n, true);
+	ex->resp.at = ex->resp.end_at = ex->nfilters;
+	chain_move(&ex->resp.out, &body);
+	ex->resp.ended = true;
+	edge_response(ex);
+	exch_run_later(ex);
+}
+
+void exch_reply(struct exchange *ex, unsigned status, struct str text, const char *details, const char *flags)
+{
+	if (ex->stage != STAGE_LIVE || ex->cut)
+		return;
+	if (ex->resp.begun) {
+		reply_direct(ex, status, text, details, flags);
+		return;
+	}
+	struct chain body = {0};
+	stop_terminal(ex);
+	forget_answer(ex);
+	ex->details = details;
+	ex->flags = flags;
+	ex->local_reply = true;
+	if (!fill_reply(ex, status, text, &body)) {
+		chain_clear(&body);
+		reply_direct(ex, 503, (struct str){NULL, 0}, failure_infos[FAILED_MEMORY].details, failure_infos[FAILED_MEMORY].flag);
+		return;
+	}
+	int64_t size = (int64_t)body.n;
+	answer_begin(ex, &body, size, true);
+	exch_run_later(ex);
+}
+
+void exch_fail(struct exchange *ex, enum failure_kind kind)
+{
+	const struct failure_info *i = &failure_infos[kind];
+	exch_reply(ex, i->status, str_of(i->text), i->details, i->flag);
+}
+
+void exch_answer(struct exchange *ex, struct chain *body, const char *details)
+{
+	must(!ex->resp.begun);
+	struct chain none = {0};
+	int64_t size = body ? (int64_t)body->n : 0;
+	ex->req.discard = true;
+	ex->details = details;
+	ex->local_reply = true;
+	if (ex->is_head && body)
+		chain_clear(body);
+	answer_begin(ex, body ? body : &none, ex->is_head ? 0 : size, true);
+	exch_run_later(ex);
+}
+
+void exch_answer_head(struct exchange *ex, int64_t size)
+{
+	must(!ex->resp.begun);
+	answer_begin(ex, NULL, size, size == 0);
+	exch_run_later(ex);
+}
+
+void exch_answer_data(struct exchange *ex, struct chain *bytes, bool end, struct head *trailers)
+{
+	struct leg *leg = &ex->resp;
+	if (ex->stage != STAGE_LIVE || leg->in_ended) {
+		chain_clear(bytes);
+		return;
+	}
+	ex->last_active_us = loop_now_us(ex->env->loop);
+	leg->entered += bytes->n;
+	chain_move(&leg->in, bytes);
+	if (end) {
+		leg->in_ended = true;
+		leg->trailers = trailers;
+	}
+	exch_run_later(ex);
+}
+
+void exch_answer_broken(struct exchange *ex, enum failure_kind kind)
+{
+	const struct failure_info *i = &failure_infos[kind];
+	if (ex->stage != STAGE_LIVE || ex->cut)
+		return;
+	ex->details = i->details;
+	ex->flags = i->flag;
+	if (exch_answer_ready(ex)) { /* what came goes out, then the break shows (I5) */
+		stop_terminal(ex);
+		ex->cut = true;
+		exch_run_later(ex);
+		return;
+	}
+	reply_direct(ex, i->status ? i->status : 502, str_of(i->text), i->details, i->flag);
+}

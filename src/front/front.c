@@ -1,0 +1,499 @@
+/* src/front/front.c: accepting, the life of a client connection, following model swaps. */
+#include "front/front_int.h"
+#include "base/mem.h"
+#include "base/must.h"
+#include "obs/log.h"
+#include "obs/stats.h"
+#include "front/sockets_int.h"
+
+enum { SPARE_CLIENTS = 256 };
+
+static void got(struct acceptor *a, int fd, const struct sockaddr *peer, socklen_t len);
+static void bury_client(struct grave *g);
+
+/* --- clients --- */
+
+static void ready(struct conn *conn)
+{
+	struct client *c = (struct client *)conn;
+	if (c->h2)
+		h2_client_ready(c);
+	else
+		h1_client_ready(c);
+}
+
+static void writable(struct conn *conn)
+{
+	struct client *c = (struct client *)conn;
+	if (c->h2)
+		h2_client_writable(c);
+	else
+		later(c->front->loop, PHASE_WRITE, &c->write);
+}
+
+static void established(struct conn *conn)
+{
+	struct client *c = (struct client *)conn;
+	struct front *f = c->front;
+	stat_add(c->listener->ssl_handshake, 1);
+	stat_add(c->hcm->stats->cx_ssl, 1);
+	timer_cancel(f->loop, &c->timer);
+	struct arena scratch;
+	arena_init(&scratch, 4096);
+	struct str sni = tls_text(conn, TLS_SNI, &scratch);
+	if (sni.n && (c->sni = mem_strndup(MEM_CONN, sni.p, sni.n)))
+		c->peer.sni = (struct str){c->sni, sni.n};
+	arena_fini(&scratch);
+	h1_client_start(c);
+	c->active_us = loop_now_us(f->loop);
+	if (c->hcm->idle_timeout_us)
+		client_timer(c, c->hcm->idle_timeout_us);
+	bool h2 = strcmp(conn->alpn, "h2") == 0 || c->hcm->codec == CODEC_H2;
+	if (h2) {
+		if (!h2_client_start(c)) {
+			client_close(c, true);
+			return;
+		}
+	} else {
+		stat_add(c->hcm->stats->cx_http1, 1);
+	}
+	if (conn_pending(conn))
+		later(f->loop, PHASE_AGAIN, &c->again);
+}
+
+static void failed(struct conn *conn)
+{
+	struct client *c = (struct client *)conn;
+	stat_add(c->listener->ssl_error, 1);
+	log_limited(LOG_CONN, LOG_INFO, "tls.handshake", "[C%llu] tls.handshake from %.*s on %.*s: %s", (unsigned long long)c->peer.connection_id,
+		    STR_ARG(c->peer.remote), STR_ARG(c->listener->name), conn->failure.step ? conn->failure.step : "failed");
+	client_close(c, false);
+}
+
+const struct conn_ops client_ops = {.ready = ready, .writable = writable, .established = established, .failed = failed};
+
+static void timer_fired(struct timer *t)
+{
+	struct client *c = (struct client *)((char *)t - offsetof(struct client, timer));
+	if (c->state == CLIENT_DEAD)
+		return;
+	if (c->h2)
+		h2_client_timer(c);
+	else
+		h1_client_timer(c);
+}
+
+void client_timer(struct client *c, uint64_t after_us)
+{
+	timer_arm(c->front->loop, &c->timer, after_us);
+}
+
+void client_close(struct client *c, bool reset)
+{
+	struct front *f = c->front;
+	if (c->state == CLIENT_DEAD)
+		return;
+	c->state = CLIENT_DEAD;
+	if (c->h2)
+		h2_client_gone(c);
+	h1_client_gone(c);
+	timer_cancel(f->loop, &c->timer);
+	stat_add(c->hcm->stats->cx_destroy, 1);
+	stat_sub(c->hcm->stats->cx_active, 1);
+	stat_sub(c->listener->cx_active, 1);
+	stat_record(c->hcm->stats->cx_length_ms, (loop_now_us(f->loop) - c->conn.born_us) / 1000);
+	conn_close(&c->conn, reset);
+	acceptor_room(f->loop);
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		f->clients = c->next;
+	if (c->next)
+		c->next->prev = c->prev;
+	if (c->is_admin)
+		f->nadmin--;
+	else
+		f->nclients--;
+	c->grave.bury = bury_client;
+	reap(f->loop, &c->grave);
+}
+
+static void bury_client(struct grave *g)
+{
+	struct client *c = (struct client *)((char *)g - offsetof(struct client, grave));
+	struct front *f = c->front;
+	model_unref(c->model);
+	mem_free(MEM_CONN, c->sni);
+	if (f->nspare < SPARE_CLIENTS) {
+		c->next = f->spare;
+		f->spare = c;
+		f->nspare++;
+	} else {
+		mem_free(MEM_CONN, c);
+	}
+}
+
+static struct client *take_client(struct front *f)
+{
+	struct client *c = f->spare;
+	if (!c)
+		return mem_zalloc(MEM_CONN, sizeof *c);
+	f->spare = c->next;
+	f->nspare--;
+	memset(c, 0, sizeof *c);
+	return c;
+}
+
+/* Texts and socket names of both ends. */
+static void name_ends(struct client *c, const struct accepting *a, const struct sockaddr *peer, socklen_t len)
+{
+	char b[SOCKNAME_TEXT];
+	size_t n = 0;
+	if (peer->sa_family == AF_INET || peer->sa_family == AF_INET6) {
+		memcpy(&c->remote_sa, peer, len < sizeof c->remote_sa ? len : sizeof c->remote_sa);
+		n = sockname_text(peer, len, b);
+	} else {
+		c->remote_sa.sa.sa_family = AF_UNIX;
+		memcpy(b, "/", n = 1); /* an unnamed unix peer */
+	}
+	if (n > 48)
+		n = 48;
+	memcpy(c->names, b, n);
+	c->peer.remote = (struct str){c->names, n};
+	if (a->local_n) {
+		c->peer.local = (struct str){a->local, a->local_n};
+		if (c->listener->addresses[a->address].len <= sizeof c->local_sa)
+			memcpy(&c->local_sa, &c->listener->addresses[a->address].any, c->listener->addresses[a->address].len);
+	} else {
+		n = conn_local(&c->conn, &c->local_sa) ? sockname_text(&c->local_sa.sa, sizeof c->local_sa, b) : 0;
+		if (n > 48)
+			n = 48;
+		memcpy(c->names + 48, b, n);
+		c->peer.local = (struct str){c->names + 48, n};
+	}
+	if (c->peer.local.n > 48 || a->local_n) { /* the accepting's text may go away before the client */
+		n = c->peer.local.n > 48 ? 48 : c->peer.local.n;
+		memcpy(c->names + 48, c->peer.local.p, n);
+		c->peer.local = (struct str){c->names + 48, n};
+	}
+	c->peer.remote_sa = &c->remote_sa.sa;
+	c->peer.local_sa = &c->local_sa.sa;
+}
+
+static struct tls_ctx *pick_chain(void *arg, struct conn *conn, struct str sni, const struct str *alpns, unsigned n);
+
+static void got(struct acceptor *acc, int fd, const struct sockaddr *peer, socklen_t len)
+{
+	struct accepting *a = (struct accepting *)acc;
+	struct front *f = a->front;
+	const struct listener_cfg *l = a->listener;
+	struct client *c = take_client(f);
+	stat_add(l->cx_total, 1);
+	if (!c) {
+		stat_add(l->cx_overflow, 1);
+		close(fd);
+		return;
+	}
+	c->front = f;
+	c->listener = l;
+	c->accepting_address = (uint16_t)a->address;
+	c->timer.fire = timer_fired;
+	c->conn.watch.fd = fd;
+	c->peer.listener = l;
+	c->peer.buffer_limit = l->buffer_limit;
+	c->peer.has_inspector = l->tls_inspector;
+	c->peer.connection_id = ++f->next_id * f->env->workers + f->env->worker;
+	name_ends(c, a, peer, len);
+	bool by_hello;
+	struct tls_ctx *tls = NULL;
+	c->chain = sockets_first_chain(l, c->peer.local_sa, c->peer.remote_sa, &by_hello, &tls);
+	if (!c->chain) {
+		stat_add(l->no_chain, 1);
+		close(fd);
+		c->next = f->spare;
+		f->spare = c;
+		f->nspare++;
+		return;
+	}
+	c->model = model_ref(f->model);
+	c->hcm = c->chain->hcm;
+	c->is_admin = l->is_admin;
+	c->peer.tls = tls != NULL;
+	c->next = f->clients;
+	if (c->next)
+		c->next->prev = c;
+	f->clients = c;
+	if (c->is_admin)
+		f->nadmin++;
+	else
+		f->nclients++;
+	stat_add(l->cx_active, 1);
+	stat_add(c->hcm->stats->cx_total, 1);
+	stat_add(c->hcm->stats->cx_active, 1);
+	uint64_t handshake = c->chain->handshake_us ? c->chain->handshake_us : LIMIT_HANDSHAKE_US;
+	h1_client_start(c);
+	c->state = tls ? CLIENT_HANDSHAKE : CLIENT_IDLE;
+	if (!conn_accept(&c->conn, f->loop, fd, &client_ops, tls, handshake)) {
+		client_close(c, false);
+		return;
+	}
+	c->active_us = c->conn.born_us;
+	if (!tls) {
+		stat_add(c->hcm->stats->cx_http1, 1);
+		if (c->hcm->codec == CODEC_H2 && !h2_client_start(c)) {
+			client_close(c, true);
+			return;
+		}
+		if (c->hcm->idle_timeout_us)
+			client_timer(c, c->hcm->idle_timeout_us);
+	}
+}
+
+/* In the handshake: the chain that serves this name. arg: the listener. */
+static struct tls_ctx *pick_chain(void *arg, struct conn *conn, struct str sni, const struct str *alpns, unsigned n)
+{
+	struct client *c = (struct client *)conn;
+	const struct listener_cfg *l = arg;
+	struct chain_ask ask = {.sni = sni, .alpns = (struct str *)(uintptr_t)alpns, .nalpns = n, .tls = true};
+	struct address local = {0}, remote = {0};
+	memcpy(&local.any, &c->local_sa, sizeof c->local_sa);
+	memcpy(&remote.any, &c->remote_sa, sizeof c->remote_sa);
+	local.len = remote.len = sizeof c->local_sa;
+	ask.local = &local;
+	ask.remote = &remote;
+	const struct chain_cfg *chain = model_chain_for(l, &ask);
+	if (!chain || !chain->tls) {
+		stat_add(l->no_chain, 1);
+		return NULL;
+	}
+	if (chain != c->chain) {
+		stat_sub(c->hcm->stats->cx_active, 1);
+		c->chain = chain;
+		c->hcm = chain->hcm;
+		stat_add(c->hcm->stats->cx_total, 1);
+		stat_add(c->hcm->stats->cx_active, 1);
+	}
+	return chain->tls->ctx;
+}
+
+struct tls_ctx *front_picker(struct listener_cfg *l)
+{
+	return tls_picker_new(pick_chain, l);
+}
+
+/* --- model swaps --- */
+
+static bool same_address(const struct address *a, const struct address *b)
+{
+	return str_eq(a->text, b->text);
+}
+
+static const struct listener_cfg *same_listener(const struct model *m, const struct listener_cfg *old, unsigned address, unsigned *at)
+{
+	for (unsigned i = 0; i < m->nlisteners; i++)
+		for (unsigned k = 0; k < m->listeners[i]->naddresses; k++)
+			if (same_address(&m->listeners[i]->addresses[k], &old->addresses[address])) {
+				*at = k;
+				return m->listeners[i];
+			}
+	return NULL;
+}
+
+static const struct chain_cfg *same_chain(const struct listener_cfg *l, const struct client *c)
+{
+	struct str sni = c->peer.sni;
+	struct str alpn = str_of(c->conn.alpn);
+	struct address local = {0}, remote = {0};
+	memcpy(&local.any, &c->local_sa, sizeof c->local_sa);
+	memcpy(&remote.any, &c->remote_sa, sizeof c->remote_sa);
+	local.len = remote.len = sizeof c->local_sa;
+	struct chain_ask ask = {.sni = sni, .alpns = &alpn, .nalpns = alpn.n ? 1 : 0, .tls = c->peer.tls, .local = &local, .remote = &remote};
+	const struct chain_cfg *chain = model_chain_for(l, &ask);
+	return chain && (chain->tls != NULL) == c->peer.tls ? chain : NULL;
+}
+
+bool client_renew(struct client *c)
+{
+	struct front *f = c->front;
+	unsigned at = 0;
+	if (c->model == f->model)
+		return true;
+	const struct listener_cfg *l = same_listener(f->model, c->listener, c->accepting_address, &at);
+	const struct chain_cfg *chain = l ? same_chain(l, c) : NULL;
+	if (!chain) { /* gone: this connection ends after the request it has begun */
+		c->close_after = true;
+		return true;
+	}
+	stat_sub(c->hcm->stats->cx_active, 1);
+	stat_sub(c->listener->cx_active, 1);
+	const struct model *old = c->model;
+	c->model = model_ref(f->model);
+	c->listener = l;
+	c->chain = chain;
+	c->hcm = chain->hcm;
+	c->accepting_address = (uint16_t)at;
+	c->peer.listener = l;
+	c->peer.buffer_limit = l->buffer_limit;
+	c->peer.has_inspector = l->tls_inspector;
+	stat_add(c->hcm->stats->cx_active, 1);
+	stat_add(l->cx_active, 1);
+	model_unref(old);
+	return true;
+}
+
+static bool wildcard(const struct address *a)
+{
+	if (a->sa.sa_family == AF_INET)
+		return a->in4.sin_addr.s_addr == 0;
+	if (a->sa.sa_family == AF_INET6)
+		return IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr);
+	return false;
+}
+
+static void start_accepting(struct front *f, const struct listener_cfg *l, unsigned address, int fd)
+{
+	struct accepting *a = mem_zalloc(MEM_CONN, sizeof *a);
+	if (!a) {
+		log_line(LOG_MAIN, LOG_CRITICAL, "no memory to listen on %.*s", STR_ARG(l->addresses[address].text));
+		return;
+	}
+	a->front = f;
+	a->listener = l;
+	a->address = address;
+	a->fd = fd;
+	if (!wildcard(&l->addresses[address]) && l->addresses[address].sa.sa_family != AF_UNIX && sockets_port(&l->addresses[address])) {
+		size_t n = sockname_text(&l->addresses[address].sa, l->addresses[address].len, a->local);
+		a->local_n = (uint8_t)n;
+	}
+	a->next = f->accepting;
+	f->accepting = a;
+	if (!acceptor_start(&a->acceptor, f->loop, fd, got))
+		log_line(LOG_MAIN, LOG_CRITICAL, "cannot watch the listener on %.*s", STR_ARG(l->addresses[address].text));
+}
+
+static void adopt(struct front *f, const struct sockets *s)
+{
+	const struct model *m = f->model;
+	for (struct accepting *a = f->accepting; a; a = a->next)
+		a->dead = true;
+	for (unsigned i = 0; i < m->nlisteners; i++) {
+		const struct listener_cfg *l = m->listeners[i];
+		for (unsigned k = 0; k < l->naddresses; k++) {
+			int fd = sockets_fd(s, l, k, f->env->worker);
+			struct accepting *a = f->accepting;
+			if (fd < 0)
+				continue;
+			while (a && a->fd != fd)
+				a = a->next;
+			if (a) {
+				a->listener = l;
+				a->address = k;
+				a->dead = false;
+			} else {
+				start_accepting(f, l, k, fd);
+			}
+		}
+	}
+	struct accepting **at = &f->accepting;
+	while (*at) {
+		struct accepting *a = *at;
+		if (!a->dead) {
+			at = &a->next;
+			continue;
+		}
+		*at = a->next;
+		acceptor_stop(&a->acceptor);
+		mem_free(MEM_CONN, a);
+	}
+}
+
+struct front *front_new(struct loop *l, struct exch_env *env, const struct model *m, const struct sockets *s)
+{
+	struct front *f = mem_zalloc(MEM_CONN, sizeof *f);
+	if (!f)
+		return NULL;
+	f->loop = l;
+	f->env = env;
+	f->model = model_ref(m);
+	adopt(f, s);
+	return f;
+}
+
+void front_swap(struct front *f, const struct model *m, const struct sockets *s)
+{
+	const struct model *old = f->model;
+	f->model = model_ref(m);
+	if (!f->stopped)
+		adopt(f, s);
+	/* clients of listeners that went away are told on their next answer; idle ones close now */
+	for (struct client *c = f->clients, *next; c; c = next) {
+		unsigned at;
+		next = c->next;
+		if (same_listener(m, c->listener, c->accepting_address, &at))
+			continue;
+		if (c->h2)
+			h2_client_drain(c);
+		else if (c->state == CLIENT_IDLE)
+			client_close(c, false);
+		else
+			c->close_after = true;
+	}
+	model_unref(old);
+}
+
+void front_drain(struct front *f, bool listeners_too)
+{
+	f->draining = f->env->draining = true;
+	if (listeners_too && !f->stopped) {
+		f->stopped = true;
+		struct accepting **at = &f->accepting;
+		while (*at) {
+			struct accepting *a = *at;
+			if (a->listener->is_admin) {
+				at = &a->next;
+				continue;
+			}
+			*at = a->next;
+			acceptor_stop(&a->acceptor);
+			mem_free(MEM_CONN, a);
+		}
+	}
+	for (struct client *c = f->clients, *next; c; c = next) {
+		next = c->next;
+		if (c->is_admin)
+			continue;
+		if (c->h2)
+			h2_client_drain(c);
+		else
+			h1_client_drain(c);
+	}
+}
+
+unsigned front_clients(const struct front *f)
+{
+	return f->nclients;
+}
+
+void front_close(struct front *f)
+{
+	while (f->accepting) {
+		struct accepting *a = f->accepting;
+		f->accepting = a->next;
+		acceptor_stop(&a->acceptor);
+		mem_free(MEM_CONN, a);
+	}
+	while (f->clients)
+		client_close(f->clients, true);
+}
+
+void front_free(struct front *f)
+{
+	must(!f->clients);
+	while (f->spare) {
+		struct client *c = f->spare;
+		f->spare = c->next;
+		mem_free(MEM_CONN, c);
+	}
+	model_unref(f->model);
+	mem_free(MEM_CONN, f);
+}
