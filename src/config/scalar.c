@@ -227,3 +227,23 @@ void scalar_camel(const char *snake, char *out, size_t cap)
 	}
 	out[n] = 0;
 }
+
+bool scalar_number(struct doc *d)
+{
+	double v;
+	uint64_t u;
+	bool minus = d->text.n && d->text.p[0] == '-';
+	if (!number_of(d->text, &v))
+		return false;
+	d->kind = DOC_NUMBER;
+	d->number = v;
+	if (str_u64(str_from(d->text, minus), &u)) {
+		d->is_int = u <= (uint64_t)INT64_MAX + minus;
+		if (d->is_int)
+			d->integer = minus ? (int64_t)(0 - u) : (int64_t)u;
+	} else if (v == floor(v) && fabs(v) < 9007199254740992.0) {
+		d->is_int = true;
+		d->integer = (int64_t)v;
+	}
+	return true;
+}

@@ -23,3 +23,5 @@ bool scalar_base64(struct str in, char *out, size_t *n);
 const char *scalar_what(const struct doc *d);
 /* lowerCamelCase of snake into out (cap bytes, cut). */
 void scalar_camel(const char *snake, char *out, size_t cap);
+/* Text of a JSON number -> the number in d (kind, number, is_int, integer). False: it is none. */
+bool scalar_number(struct doc *d);
