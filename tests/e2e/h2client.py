@@ -24,7 +24,7 @@ class H2Client:
         self.streams = {}
         self.goaway = None
         self.closed = False
-        self.acked = False
+        self.settings = False  # the other side's first SETTINGS have come
         self.flush()
 
     def flush(self):
@@ -122,8 +122,8 @@ class H2Client:
             self.stream(e.stream_id)["reset"] = int(e.error_code)
         elif isinstance(e, h2.events.ConnectionTerminated):
             self.goaway = int(e.error_code)
-        elif isinstance(e, h2.events.SettingsAcknowledged):
-            self.acked = True
+        elif isinstance(e, h2.events.RemoteSettingsChanged):
+            self.settings = True
 
     def wait(self, sid, done, what, timeout=TIMEOUT):
         stop = time.monotonic() + timeout
@@ -159,6 +159,13 @@ class H2Client:
         while self.goaway is None and not self.closed:
             self.step(stop, "GOAWAY")
         return self.goaway
+
+    def rx_settings(self, timeout=TIMEOUT):
+        stop = time.monotonic() + timeout
+        while not self.settings:
+            assert not self.closed, "%s: the connection ended before SETTINGS" % self.who
+            self.step(stop, "SETTINGS")
+        return self.conn.remote_settings
 
     def rx_close(self, timeout=TIMEOUT):
         stop = time.monotonic() + timeout

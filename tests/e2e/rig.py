@@ -149,10 +149,10 @@ class Gateway:
         admin = config.get("admin", {}).get("address", {})
         self.admin_port = admin.get("socket_address", {}).get("port_value")
         self.admin_pipe = admin.get("pipe", {}).get("path")
-        command = [rig.binary] + list(form if form is not None else ["-c", str(self.path)]) + [
-            "--concurrency", "1", "--drain-time-s", "1"]
-        if "--concurrency" in args:
-            del command[-4:-2]
+        command = [rig.binary] + list(form if form is not None else ["-c", str(self.path)])
+        for flag, value in (("--concurrency", "1"), ("--drain-time-s", "1")):
+            if flag not in args:
+                command += [flag, value]
         command += list(args)
         environ = dict(os.environ, LC_ALL="C.UTF-8",
                        ASAN_OPTIONS="abort_on_error=0:detect_leaks=1:exitcode=99:handle_abort=1",
