@@ -16,6 +16,8 @@ struct config_source {
 	const char *base_dir;	/* against which relative file names are resolved; NULL: the working directory */
 };
 
+/* Appends the listener that model->admin asks for, served by the type "postern.admin". False: error in d. */
+bool model_add_admin_listener(struct model *m, const struct filter_type *const *types, struct diags *d);
 /* NULL: diags has errors. types: the filter types there are, NULL-terminated. The result has one reference. */
 struct model *config_compile(const struct config_source *src, const struct filter_type *const *types, struct diags *diags);
 

@@ -1,0 +1,25 @@
+/* src/admin/admin.h
+ *
+ * The admin pages, served as a terminal filter ("postern.admin") on their own listener. Shows what obs, upstream and control know; changes nothing but
+ * drain, log level and the health answer, through the hooks that main registers.
+ */
+#pragma once
+#include "control/control.h"
+#include "model/filter.h"
+
+extern const struct filter_type filter_admin;
+
+enum admin_state { ADMIN_INITIALIZING, ADMIN_LIVE, ADMIN_DRAINING };
+/* Any thread. */
+void admin_set_state(enum admin_state s);
+
+enum admin_order { ADMIN_QUIT, ADMIN_DRAIN_LISTENERS, ADMIN_RELOAD };
+struct admin_hooks {
+	bool (*order)(void *arg, enum admin_order what); /* any thread; carried out later. False: no memory */
+	bool (*dump)(void *arg, const struct model *m, char **out, size_t *n); /* config as JSON, free()d by the caller */
+	void (*status)(void *arg, struct control_status *out);
+	void *arg;
+	unsigned workers;
+};
+/* Before workers start; hooks are copied. */
+void admin_register(const struct admin_hooks *hooks);
