@@ -48,6 +48,27 @@ static void strings(void)
 		must(string_matches(&cases[i].m, str_of(cases[i].text)) == cases[i].yes);
 }
 
+/* Every place of a text of every length around the block sizes, and near misses. */
+static void searches(void)
+{
+	char text[80];
+	for (size_t n = 0; n < sizeof text; n++)
+		for (size_t m = 1; m <= 20 && m <= n; m++)
+			for (size_t at = 0; at + m <= n; at++) {
+				char *exact = malloc(n);
+				must(exact);
+				memset(text, 'a', n);
+				text[at] = 'x';
+				text[at + m - 1] = 'y';
+				memcpy(exact, text, n);
+				struct string_match c = {STRING_CONTAINS, false, {text + at, m}};
+				must(string_matches(&c, (struct str){exact, n}));
+				exact[at + m / 2] = 'z';
+				must(!string_matches(&c, (struct str){exact, n}));
+				free(exact);
+			}
+}
+
 static void fields(void)
 {
 	const char *two[] = {"z", "a", "Z", "b", NULL}, *none[] = {NULL};
@@ -202,6 +223,7 @@ int main(void)
 {
 	arena_init(&arena, 1 << 20);
 	strings();
+	searches();
 	fields();
 	ranges();
 	queries();

@@ -18,13 +18,20 @@ static size_t without_port(struct str host)
 static const struct vhost *exact_host(const struct route_config *rc, struct str host)
 {
 	char low[HOST_MAX];
+	unsigned char upper = 0;
 	if (rc->exact.n == 0 || host.n > sizeof low)
 		return NULL;
-	for (size_t i = 0; i < host.n; i++) {
-		char c = host.p[i];
-		low[i] = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+	/* Most hosts come in lower case: first only look. */
+	for (size_t i = 0; i < host.n; i++)
+		upper |= (unsigned char)((unsigned char)host.p[i] - 'A') < 26;
+	if (__builtin_expect(upper, 0)) {
+		for (size_t i = 0; i < host.n; i++) {
+			char c = host.p[i];
+			low[i] = c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+		}
+		host.p = low;
 	}
-	return map_get(&rc->exact, (struct str){low, host.n});
+	return map_get(&rc->exact, host);
 }
 
 const struct vhost *vhost_match(const struct route_config *rc, struct str authority)
