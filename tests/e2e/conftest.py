@@ -16,6 +16,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "tsan: reload and worker tests, also run under ThreadSanitizer")
+    config.addinivalue_line("markers", "release: only for the program as it is shipped, without sanitizers")
 
 
 @pytest.fixture(scope="session")
