@@ -74,7 +74,10 @@ class H2Client:
         self.flush()
 
     def reset(self, sid, code=8):
-        self.conn.reset_stream(sid, code)
+        try:
+            self.conn.reset_stream(sid, code)
+        except h2.exceptions.StreamClosedError:
+            return  # it had ended already
         self.transcript.add(self.who, "tx", "stream %d RST %d" % (sid, code))
         self.flush()
 
@@ -115,7 +118,10 @@ class H2Client:
         elif isinstance(e, h2.events.DataReceived):
             self.stream(e.stream_id)["data"] += e.data
             if self.auto_credit and e.flow_controlled_length:
-                self.conn.acknowledge_received_data(e.flow_controlled_length, e.stream_id)
+                try:
+                    self.conn.acknowledge_received_data(e.flow_controlled_length, e.stream_id)
+                except h2.exceptions.StreamClosedError:
+                    pass
         elif isinstance(e, h2.events.StreamEnded):
             self.stream(e.stream_id)["end"] = True
         elif isinstance(e, h2.events.StreamReset):
