@@ -25,8 +25,15 @@ static void check(const char *json, const char *wanted)
 
 static void values(void)
 {
-	static const char *const same[] = {"null", "true", "[false,null]", "[]", "{}", "[1,-1,0,1.5]",
-					   "{\"a\": {\"b\": [1,{\"c\": \"x\"}]}}", "\"\"", "\"a\\\"b\\\\\"",
+	static const char *const same[] = {"null",
+					   "true",
+					   "[false,null]",
+					   "[]",
+					   "{}",
+					   "[1,-1,0,1.5]",
+					   "{\"a\": {\"b\": [1,{\"c\": \"x\"}]}}",
+					   "\"\"",
+					   "\"a\\\"b\\\\\"",
 					   "[9223372036854775807,-9223372036854775808]",
 					   "[18446744073709551615]"};
 	for (size_t i = 0; i < sizeof same / sizeof *same; i++)
@@ -44,8 +51,9 @@ static void mistakes(void)
 		const char *json, *text;
 	} cases[] = {
 		{"", "E 1:1: '[' or '{' expected near end of file"},
-		{"{\"a\":1,\n \"b\":2,\n\"a\":3, \"b\":4}", "E 3:1: the key \"a\" is already in line 1\n"
-							  "E 3:8: the key \"b\" is already in line 2"},
+		{"{\"a\":1,\n \"b\":2,\n\"a\":3, \"b\":4}",
+		 "E 3:1: the key \"a\" is already in line 1\n"
+		 "E 3:8: the key \"b\" is already in line 2"},
 		{"{\"a\":}", "E 1:6: unexpected token near '}'"},
 		{"[1,]", "E 1:4: unexpected token near ']'"},
 		{"[1] 2", "E 1:5: end of file expected near '2'"},
@@ -73,7 +81,8 @@ static void places(void)
 	struct diags d;
 	arena_init(&a, SIZE_MAX);
 	diags_init(&d);
-	struct doc *root = doc_from_json(&a, &d, "f.json", STR("{\n  \"\xc3\xa9\": [1,\n   {\"c\": \"x\"}]}"));
+	struct doc *root =
+		doc_from_json(&a, &d, "f.json", STR("{\n  \"\xc3\xa9\": [1,\n   {\"c\": \"x\"}]}"));
 	const struct doc *list = root->first, *c = doc_get(list->last, "c");
 	must(list->key_at.line == 2 && list->key_at.column == 3 && list->at.column == 8);
 	must(c->at.line == 3 && c->at.column == 10 && c->key_at.column == 5);
@@ -107,10 +116,11 @@ static void bounds(void)
 
 static void secrets(void)
 {
-	char *got = outcome(STR("{\"private_key\": {\"inline_string\": \"k\", \"filename\": \"f\"}, "
-				"\"certificate_chain\": {\"inline_string\": \"c\"}, "
-				"\"privateKey\": {\"inlineBytes\": \"aa==\"}}"),
-			    true);
+	char *got =
+		outcome(STR("{\"private_key\": {\"inline_string\": \"k\", \"filename\": \"f\"}, "
+			    "\"certificate_chain\": {\"inline_string\": \"c\"}, "
+			    "\"privateKey\": {\"inlineBytes\": \"aa==\"}}"),
+			true);
 	test_same("secrets", got,
 		  "{\"private_key\": {\"inline_string\": \"[redacted]\",\"filename\": \"f\"},"
 		  "\"certificate_chain\": {\"inline_string\": \"c\"},"
@@ -121,12 +131,14 @@ static void secrets(void)
 /* JSON is YAML's flow form: both readers make the same tree. */
 static void like_yaml(void)
 {
-	static const char text[] = "{\"a\": [1, 2.5, true, null, \"x\\n\\u00e9\"], \"b\": {\"c\": {}}}";
+	static const char text[] =
+		"{\"a\": [1, 2.5, true, null, \"x\\n\\u00e9\"], \"b\": {\"c\": {}}}";
 	struct arena a;
 	struct diags d;
 	arena_init(&a, SIZE_MAX);
 	diags_init(&d);
-	struct doc *j = doc_from_json(&a, &d, "t", str_of(text)), *y = doc_from_yaml(&a, &d, "t", str_of(text));
+	struct doc *j = doc_from_json(&a, &d, "t", str_of(text)),
+		   *y = doc_from_yaml(&a, &d, "t", str_of(text));
 	char *one = test_json(j, false), *two = test_json(y, false);
 	test_same(text, one, two);
 	free(one);
@@ -155,7 +167,8 @@ static void from_files(void)
 		struct diags d;
 		snprintf(name, sizeof name, "/tmp/postern-test-XXXXXX%s", cases[i].suffix);
 		int fd = mkstemps(name, (int)strlen(cases[i].suffix));
-		must(fd >= 0 && write(fd, cases[i].text, strlen(cases[i].text)) >= 0 && close(fd) == 0);
+		must(fd >= 0 && write(fd, cases[i].text, strlen(cases[i].text)) >= 0 &&
+		     close(fd) == 0);
 		arena_init(&a, SIZE_MAX);
 		diags_init(&d);
 		struct doc *root = doc_from_file(&a, &d, name);
@@ -174,9 +187,10 @@ static void from_files(void)
 
 static void without_memory(void)
 {
-	static const char json[] = "{\"a\": {\"b\": [1, \"x\\ty\", true]}, \"c0\": 1, \"c1\": 1, \"c2\": 1, "
-				   "\"c3\": 1, \"c4\": 1, \"c5\": 1, \"c6\": 1, \"c7\": 1, \"c8\": 1, "
-				   "\"c9\": 1, \"d0\": 1, \"d1\": 1, \"d2\": 1}";
+	static const char json[] =
+		"{\"a\": {\"b\": [1, \"x\\ty\", true]}, \"c0\": 1, \"c1\": 1, \"c2\": 1, "
+		"\"c3\": 1, \"c4\": 1, \"c5\": 1, \"c6\": 1, \"c7\": 1, \"c8\": 1, "
+		"\"c9\": 1, \"d0\": 1, \"d1\": 1, \"d2\": 1}";
 	for (unsigned n = 1;; n++) {
 		struct arena a;
 		struct diags d;

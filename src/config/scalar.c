@@ -20,6 +20,7 @@ static bool number_of(struct str s, double *out)
 			digit = true;
 		} else if (c == '.' && !dot && !exp && digit) {
 			dot = true;
+			digit = false;
 		} else if ((c == 'e' || c == 'E') && digit && !exp) {
 			exp = true;
 			digit = false;
@@ -131,7 +132,7 @@ static void hint_duration(struct str s, char hint[24])
 		total += v * unit;
 		s = str_trim(str_from(s, n));
 	}
-	if (total > 0 && total < 1e9) {
+	if (total >= 0.000001 && total < 1e9) {
 		int n = snprintf(hint, 22, "%.6f", total);
 		while (n > 0 && hint[n - 1] == '0')
 			n--;

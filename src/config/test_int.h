@@ -34,7 +34,7 @@ static inline char *test_diags(const struct diags *d)
 	FILE *f = open_memstream(&out, &n);
 	must(f != NULL);
 	for (const struct diag *g = d->first; g; g = g->next) {
-		fprintf(f, "%s%c %u:%u", g == d->first ? "" : "\n", "EWN"[g->level], g->at.line,
+		fprintf(f, "%s%c %u:%u", g == d->first ? "" : "\n", "EWN"[g->level], g -> at.line,
 			g->at.column);
 		if (g->path.n)
 			fprintf(f, " %.*s", STR_ARG(g->path));

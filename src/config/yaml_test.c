@@ -8,7 +8,8 @@ static char *outcome(const char *yaml, size_t n, bool all)
 	char *out;
 	arena_init(&a, SIZE_MAX);
 	diags_init(&d);
-	struct doc *root = (all ? doc_from_yaml_all : doc_from_yaml)(&a, &d, "t", (struct str){yaml, n});
+	struct doc *root =
+		(all ? doc_from_yaml_all : doc_from_yaml)(&a, &d, "t", (struct str){yaml, n});
 	must((root != NULL) == (d.errors == 0));
 	out = root ? test_json(root, false) : test_diags(&d);
 	diags_fini(&d);
@@ -40,12 +41,14 @@ static void scalars(void)
 		{"['yes', \"no\", '~', '1', \"1.5\"]", "[\"yes\",\"no\",\"~\",\"1\",\"1.5\"]"},
 		{"[0, 1, -1, +1, 1_000, 0x1F, -0x10, 0b101, 0o17, 017, 08]",
 		 "[0,1,-1,1,1000,31,-16,5,15,15,8]"},
-		{"[9223372036854775807, -9223372036854775808]", "[9223372036854775807,-9223372036854775808]"},
+		{"[9223372036854775807, -9223372036854775808]",
+		 "[9223372036854775807,-9223372036854775808]"},
 		{"[18446744073709551615]", "[18446744073709551615]"},
 		{"[1.5, .5, -.5, 1., 1e3, 1.5E-3, +2.5]", "[1.5,0.5,-0.5,1,1000,0.0015,2.5]"},
 		{"[.inf, -.INF, .nan]", "[\"Infinity\",\"-Infinity\",\"NaN\"]"},
 		{"[1s, 1.5s, 127.0.0.1, 1:30, 2026-01-31, -, +, ., 0x, 1e, 1e400, _1, 1__0]",
-		 "[\"1s\",\"1.5s\",\"127.0.0.1\",\"1:30\",\"2026-01-31\",\"-\",\"+\",\".\",\"0x\",\"1e\","
+		 "[\"1s\",\"1.5s\",\"127.0.0.1\",\"1:30\",\"2026-01-31\",\"-\",\"+\",\".\",\"0x\","
+		 "\"1e\","
 		 "\"1e400\",\"_1\",10]"},
 		{"[!!str 12, !!int 12, !!bool yes, !!float 1, ! 5, !!null ~]",
 		 "[\"12\",12,true,1,\"5\",null]"},
@@ -53,7 +56,9 @@ static void scalars(void)
 		{"a: \"\\t\\x41\\0\\u00e9\"", "{\"a\": \"\\tA\\u0000\xc3\xa9\"}"},
 		{"{a: {}, b: [], c: }", "{\"a\": {},\"b\": [],\"c\": null}"},
 		{"a: 1\r\nb: 2\r\n", "{\"a\": 1,\"b\": 2}"},
-		{"\xef\xbb\xbf" "a: 1", "{\"a\": 1}"},
+		{"\xef\xbb\xbf"
+		 "a: 1",
+		 "{\"a\": 1}"},
 		{"on: 1\n1: 2\n", "{\"on\": 1,\"1\": 2}"},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -65,10 +70,12 @@ static void aliases(void)
 	static const struct {
 		const char *yaml, *json;
 	} cases[] = {
-		{"a: &x {k: [1]}\nb: *x\nc: *x", "{\"a\": {\"k\": [1]},\"b\": {\"k\": [1]},\"c\": {\"k\": [1]}}"},
+		{"a: &x {k: [1]}\nb: *x\nc: *x",
+		 "{\"a\": {\"k\": [1]},\"b\": {\"k\": [1]},\"c\": {\"k\": [1]}}"},
 		{"- &x 1\n- *x\n- &x 2\n- *x", "[1,1,2,2]"},
 		{"&k a: 1\nb: *k\n", "{\"a\": 1,\"b\": \"a\"}"},
-		{"x: &b {a: 1, b: 2}\ny: {<<: *b, b: 3}", "{\"x\": {\"a\": 1,\"b\": 2},\"y\": {\"b\": 3,\"a\": 1}}"},
+		{"x: &b {a: 1, b: 2}\ny: {<<: *b, b: 3}",
+		 "{\"x\": {\"a\": 1,\"b\": 2},\"y\": {\"b\": 3,\"a\": 1}}"},
 		{"x: &b {a: 1}\ny: &c {a: 2, d: 4}\nz: {<<: [*b, *c]}",
 		 "{\"x\": {\"a\": 1},\"y\": {\"a\": 2,\"d\": 4},\"z\": {\"a\": 1,\"d\": 4}}"},
 		{"z: {<<: {a: 1}, b: 2}", "{\"z\": {\"b\": 2,\"a\": 1}}"},
@@ -92,8 +99,9 @@ static void mistakes(void)
 					   "E 4:1: the key \"b\" is already in line 2"},
 		{"a: 1\n'a': 2", "E 2:1: the key \"a\" is already in line 1"},
 		{"[a, b", "E 2:1: did not find expected ',' or ']', while parsing a flow sequence"},
-		{"a:\n\tb: 1", "E 2:1: found character that cannot start any token, while scanning for the next "
-			       "token (YAML indents with spaces, not with tabs)"},
+		{"a:\n\tb: 1",
+		 "E 2:1: found character that cannot start any token, while scanning for the next "
+		 "token (YAML indents with spaces, not with tabs)"},
 		{"? [a]\n: 1", "E 1:3: a key must be plain text"},
 		{"a: !env X", "E 1:4: the tag !env is not supported"},
 		{"a: !!binary aGk=", "E 1:4: the tag tag:yaml.org,2002:binary is not supported"},
@@ -113,8 +121,10 @@ static void documents(void)
 	check("---\n---\n# x\n---\na: 1\n...\n---\n{b: 2}\n", "[{\"a\": 1},{\"b\": 2}]", true);
 	check("queryParams: {n: 1, 0x10: 2, yes: 3, 1.5: 4}",
 	      "[{\"queryParams\": {\"false\": 1,\"16\": 2,\"true\": 3,\"1.5\": 4}}]", true);
-	check("a: 1\na: 2\n---\nb: 1\nb: 2\n", "E 2:1: the key \"a\" is already in line 1\n"
-					       "E 5:1: the key \"b\" is already in line 4", true);
+	check("a: 1\na: 2\n---\nb: 1\nb: 2\n",
+	      "E 2:1: the key \"a\" is already in line 1\n"
+	      "E 5:1: the key \"b\" is already in line 4",
+	      true);
 	check("---\na: 1\n---\n# only one\n", "{\"a\": 1}", false);
 }
 
@@ -210,9 +220,10 @@ static void places(void)
 /* The 1st, the 2nd, ... allocation fails: always a report, never a crash or a half tree. */
 static void without_memory(void)
 {
-	static const char yaml[] = "x: &b {a: 1, b: [1, 2, yes]}\ny: {<<: *b, b: 3}\nz: *b\n"
-				   "m: {a1: 1, a2: 1, a3: 1, a4: 1, a5: 1, a6: 1, a7: 1, a8: 1, a9: 1, b1: 1, "
-				   "b2: 1, b3: 1, b4: 1}\n";
+	static const char yaml[] =
+		"x: &b {a: 1, b: [1, 2, yes]}\ny: {<<: *b, b: 3}\nz: *b\n"
+		"m: {a1: 1, a2: 1, a3: 1, a4: 1, a5: 1, a6: 1, a7: 1, a8: 1, a9: 1, b1: 1, "
+		"b2: 1, b3: 1, b4: 1}\n";
 	for (unsigned n = 1;; n++) {
 		struct arena a;
 		struct diags d;
@@ -220,7 +231,8 @@ static void without_memory(void)
 		arena_trim();
 		diags_init(&d);
 		mem_fail_nth(n);
-		struct doc *root = doc_from_yaml_all(&a, &d, "t", (struct str){yaml, sizeof yaml - 1});
+		struct doc *root =
+			doc_from_yaml_all(&a, &d, "t", (struct str){yaml, sizeof yaml - 1});
 		bool fired = mem_fail_left() == 0;
 		mem_fail_nth(0);
 		must((root == NULL) == (d.errors > 0));
