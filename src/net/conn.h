@@ -22,13 +22,17 @@ union sock_name {
 };
 
 enum { CONN_AGAIN = -2, CONN_FAILED = -1 };
+enum { CONN_WRITE_MAX = 48 * 1024 }; /* bytes one conn_write takes (request-path.md 5: larger sends cost double) */
 
 struct conn;
 struct conn_ops {
-	void (*ready)(struct conn *c);	   /* bytes, end or failure can be read: conn_read tells */
-	void (*writable)(struct conn *c);  /* room again after a short conn_write */
-	void (*established)(struct conn *c); /* dialled and TLS shaken hands, or accepted and shaken hands */
-	void (*failed)(struct conn *c);	   /* dialling or the handshake failed; c->failure says why. Nothing follows */
+	void (*ready)(struct conn *c);	   /* bytes, end or failure can be read: conn_read tells. With TLS perhaps CONN_AGAIN */
+	void (*writable)(struct conn *c);  /* room again after a conn_write that left c->blocked set */
+	void (*established)(struct conn *c); /* dialled (and TLS shaken hands), or accepted and TLS shaken hands. A plain accepted
+					      * connection is open at once: not called for it */
+	/* Dialling or the handshake failed, or the peer of a paused accepted connection has reset it; c->failure says why.
+	 * Nothing follows; c is closed on return, if the owner has not done so. */
+	void (*failed)(struct conn *c);
 };
 
 struct conn {
@@ -37,15 +41,21 @@ struct conn {
 	const struct conn_ops *ops;
 	void *tls; /* SSL, tls_openssl.c; NULL: plain */
 	struct timer timer; /* connecting and handshake time limit */
+	/* Dialled: FAILED_CONNECT, FAILED_CONNECT_TIMEOUT, later FAILED_TERMINATED. Accepted: FAILED_TLS, later
+	 * FAILED_CLIENT_GONE. step is a static text, for TLS the library's reason. */
 	struct failure failure;
-	uint64_t bytes_in, bytes_out;
+	uint64_t bytes_in, bytes_out; /* as the owner read and wrote them: without TLS's own */
 	uint64_t born_us;
 	uint8_t state; /* conn.c */
-	bool server, paused, blocked, read_ended, want_tls_write;
+	bool server, paused;
+	bool blocked;	 /* the socket is full; writable comes. With TLS also when all was taken: encrypted bytes wait in here */
+	bool read_ended; /* conn_read has returned 0 */
+	bool cut;	 /* TLS: the end came without close_notify: a body that ends there may be truncated */
+	bool write_failed, shut, fin_later, unwatched; /* conn.c */
 	char alpn[10]; /* negotiated, NUL-terminated; "" none */
 };
 
-/* Takes over fd. tls: NULL for plain. The handshake must end within handshake_us. False: no memory; fd is closed. */
+/* Takes over fd. tls: NULL for plain. The handshake must end within handshake_us (0: no limit). False: no memory; fd is closed. */
 bool conn_accept(struct conn *c, struct loop *l, int fd, const struct conn_ops *ops, struct tls_ctx *tls, uint64_t handshake_us);
 
 struct dial {
@@ -60,18 +70,19 @@ struct dial {
 	bool keepalive;
 	int keepalive_time_s, keepalive_interval_s, keepalive_probes;
 };
-/* Starts dialling; established or failed is called later, never from inside (a socket that cannot even be made fails at once: false,
- * c->failure set, nothing else to do). A plain connection may be written to as soon as established came. */
+/* Starts dialling; established or failed is called later, never from inside (what fails at once, a socket that cannot be made or an
+ * address that refuses already: false, c->failure set, nothing else to do). May be written to as soon as established came. */
 bool conn_dial(struct conn *c, struct loop *l, const struct conn_ops *ops, const struct dial *d);
 
 /* One recv (or SSL_read). > 0: bytes; 0: the peer ended its side; CONN_AGAIN; CONN_FAILED: c->failure. */
 ssize_t conn_read(struct conn *c, void *p, size_t n);
-/* TLS: decrypted bytes wait inside; epoll will not tell. */
+/* TLS: bytes wait inside and a conn_read would get on; epoll will not tell. Exact after the last conn_read. */
 bool conn_pending(const struct conn *c);
-/* One send or sendmsg (TLS: records of up to 16 KiB, small pieces gathered). Bytes taken, less than asked when the socket is full
- * (writable comes later), CONN_AGAIN for none, CONN_FAILED. At most LIMIT 48 KiB a call are taken. */
+/* One send or sendmsg (TLS: records of up to 16 KiB, small pieces gathered). Bytes taken, CONN_AGAIN for none, CONN_FAILED (reading may
+ * still go on). At most CONN_WRITE_MAX bytes and 64 pieces a call are taken. c->blocked afterwards: the socket is full, writable
+ * comes; clear: call again for the rest. */
 ssize_t conn_write(struct conn *c, const struct iovec *iov, int n);
-/* Plain only: n bytes of file fd from *at. As conn_write. */
+/* Plain only: n bytes of file fd from *at, which moves on. As conn_write; 0: the file ends here. SIGPIPE must be ignored. */
 ssize_t conn_sendfile(struct conn *c, int fd, off_t *at, size_t n);
 static inline bool conn_is_tls(const struct conn *c)
 {
@@ -79,15 +90,19 @@ static inline bool conn_is_tls(const struct conn *c)
 }
 void conn_pause(struct conn *c);  /* no more ready */
 void conn_resume(struct conn *c); /* ready again, when there is something; schedules nothing by itself for conn_pending bytes: check that */
-/* Ends our side (FIN, close_notify). */
+/* Ends our side (FIN, close_notify), after what was taken before. */
 void conn_shutdown(struct conn *c);
-/* Closes at once; with reset the peer sees RST. No callback afterwards; the owner may free c in its grave. Idempotent. */
+/* Closes at once; with reset the peer sees RST. What conn_write has taken still goes out without reset. No callback afterwards; the
+ * owner may free c in its grave. Idempotent. */
 void conn_close(struct conn *c, bool reset);
+/* Between conn_accept or conn_dial and conn_close (or failed). */
 bool conn_open(const struct conn *c);
 /* False: unknown (closed) or not an IP address. */
+/* An IPv4 address mapped into IPv6 comes out as IPv4. */
 bool conn_local(const struct conn *c, union sock_name *out);
 bool conn_peer(const struct conn *c, union sock_name *out);
 /* "127.0.0.1:80", "[::1]:80", "unix"; returns bytes written (no NUL). out has 64 bytes. */
 size_t sock_name_text(const struct sockaddr *sa, char *out);
-/* Before a pooled connection carries a request: nothing has arrived, not even FIN (recv MSG_PEEK). */
+/* Before a pooled connection carries a request: nothing has arrived, not even FIN (recv MSG_PEEK). TLS's own messages do not
+ * count: they are taken in. */
 bool conn_idle_ok(struct conn *c);
