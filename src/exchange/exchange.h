@@ -144,6 +144,7 @@ struct exchange {
 	bool tunnel;		/* 101 went through: raw bytes both ways */
 	bool drain_connection;	/* answer with connection: close (drainConnectionUponCompletion and drain) */
 	bool local_reply;	/* the answer is ours */
+	struct str reply_text;	/* while local_reply_config makes its body: the text it replaces */
 	bool allow_http1_reason;
 
 	/* answer on its way to the client: front reads */

@@ -57,7 +57,8 @@ static void map_reply(struct exchange *ex, unsigned *status, struct str *text, s
 		break;
 	}
 	if (body) {
-		struct str t = format_text(ex, body, &ex->arena, false);
+		ex->reply_text = text->p ? *text : STR("");
+		struct str t = format_text(ex, body, &ex->arena, true);
 		if (t.p)
 			*text = t;
 		*type = body->kind == FORMAT_JSON ? STR("application/json") : STR("text/plain");

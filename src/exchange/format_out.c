@@ -1,0 +1,305 @@
+/* src/exchange/format_out.c: writes text, escaped; sixteen bytes at a time as long as nothing needs it. */
+#include "exchange/format_int.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+enum { VALUE_DEPTH = 64 };
+static const char hex[] = "0123456789abcdef";
+
+static inline bool plain(unsigned char c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
+/* Length of the UTF-8 sequence at p (RFC 3629), 0: none. */
+static unsigned utf8_length(const unsigned char *p, size_t n)
+{
+	unsigned want = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+	if (want == 0 || n < want)
+		return 0;
+	for (unsigned i = 1; i < want; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+		return 0;
+	return want;
+}
+
+static void out_u16(struct out *o, unsigned c)
+{
+	char b[6] = {'\\', 'u', hex[c >> 12 & 15], hex[c >> 8 & 15], hex[c >> 4 & 15], hex[c & 15]};
+	out_bytes(o, b, sizeof b);
+}
+
+/* One character of a JSON string; returns the bytes used. */
+static size_t json_char(struct out *o, const unsigned char *p, size_t n, bool ascii)
+{
+	static const char what[] = "\"\\\b\f\n\r\t", with[] = "\"\\bfnrt";
+	const char *special = *p ? strchr(what, *p) : NULL;
+	if (special) {
+		char b[2] = {'\\', with[special - what]};
+		out_bytes(o, b, 2);
+		return 1;
+	}
+	unsigned len = utf8_length(p, n);
+	if (*p < 0x20 || *p == 0x7f || len == 0) {
+		out_u16(o, *p);
+		return 1;
+	}
+	if (len == 1 || !ascii) {
+		out_bytes(o, (const char *)p, len);
+		return len;
+	}
+	uint32_t c = p[0] & (0x7fu >> len);
+	for (unsigned i = 1; i < len; i++)
+		c = c << 6 | (p[i] & 0x3f);
+	if (c >= 0x10000) {
+		out_u16(o, 0xd800 + ((c - 0x10000) >> 10));
+		c = 0xdc00 + ((c - 0x10000) & 0x3ff);
+	}
+	out_u16(o, c);
+	return len;
+}
+
+static size_t escape_char(struct out *o, const unsigned char *p, size_t n)
+{
+	if (plain(*p)) {
+		out_byte(o, (char)*p);
+		return 1;
+	}
+	if (o->escape == ESCAPE_JSON)
+		return json_char(o, p, n, false);
+	char b[4] = {'\\', 'x', hex[*p >> 4], hex[*p & 15]};
+	out_bytes(o, b, sizeof b);
+	return 1;
+}
+
+static void escape_bytes(struct out *o, const unsigned char *p, size_t n)
+{
+	while (n) {
+		size_t used = escape_char(o, p, n);
+		p += used;
+		n -= used;
+	}
+}
+
+#ifdef __SSE2__
+static inline bool clean(__m128i x)
+{
+	/* signed: 0x80 and above are less than a space */
+	__m128i bad = _mm_or_si128(_mm_cmplt_epi8(x, _mm_set1_epi8(0x20)), _mm_cmpeq_epi8(x, _mm_set1_epi8(0x7f)));
+	bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('"')));
+	bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
+	return _mm_movemask_epi8(bad) == 0;
+}
+
+/* Copies n clean bytes and returns true; else what is written there does not matter. */
+static inline bool copy_clean(char *to, const char *p, size_t n)
+{
+	if (n >= 16) {
+		for (size_t i = 0; i + 16 <= n; i += 16) {
+			__m128i x = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
+			if (!clean(x))
+				return false;
+			_mm_storeu_si128((__m128i *)(void *)(to + i), x);
+		}
+		__m128i last = _mm_loadu_si128((const __m128i *)(const void *)(p + n - 16));
+		_mm_storeu_si128((__m128i *)(void *)(to + n - 16), last);
+		return clean(last);
+	}
+	if (n >= 8) { /* two halves that overlap, tested as one */
+		uint64_t a, b;
+		memcpy(&a, p, 8);
+		memcpy(&b, p + n - 8, 8);
+		memcpy(to, &a, 8);
+		memcpy(to + n - 8, &b, 8);
+		return clean(_mm_set_epi64x((long long)b, (long long)a));
+	}
+	if (n >= 4) {
+		uint32_t a, b;
+		memcpy(&a, p, 4);
+		memcpy(&b, p + n - 4, 4);
+		memcpy(to, &a, 4);
+		memcpy(to + n - 4, &b, 4);
+		return clean(_mm_set1_epi64x((long long)((uint64_t)b << 32 | a)));
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (!plain((unsigned char)p[i]))
+			return false;
+		to[i] = p[i];
+	}
+	return true;
+}
+#else
+static inline bool copy_clean(char *to, const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (!plain((unsigned char)p[i]))
+			return false;
+		to[i] = p[i];
+	}
+	return true;
+}
+#endif
+
+void out_text(struct out *o, struct str s)
+{
+	if (o->escape == ESCAPE_NONE) {
+		out_bytes(o, s.p, s.n);
+		return;
+	}
+	if ((size_t)(o->end - o->p) >= s.n && copy_clean(o->p, s.p, s.n)) {
+		o->p += s.n;
+		return;
+	}
+	escape_bytes(o, (const unsigned char *)s.p, s.n);
+}
+
+void out_number(struct out *o, uint64_t n)
+{
+	if (n < 10) {
+		out_byte(o, (char)('0' + n));
+		return;
+	}
+	char b[20];
+	unsigned at = sizeof b;
+	do
+		b[--at] = (char)('0' + n % 10);
+	while (n /= 10);
+	out_bytes(o, b + at, sizeof b - at);
+}
+
+static void json_string(struct out *o, struct str s, bool ascii)
+{
+	const unsigned char *p = (const unsigned char *)s.p;
+	out_byte(o, '"');
+	for (size_t n = s.n; n;) {
+		size_t used = json_char(o, p, n, ascii);
+		p += used;
+		n -= used;
+	}
+	out_byte(o, '"');
+}
+
+static void json_double(struct out *o, double d)
+{
+	char b[40];
+	if (!isfinite(d)) { /* JSON has none: as protobuf writes them */
+		struct str s = isnan(d) ? STR("\"NaN\"") : d > 0 ? STR("\"Infinity\"") : STR("\"-Infinity\"");
+		out_bytes(o, s.p, s.n);
+		return;
+	}
+	int n = d == floor(d) && fabs(d) < 1e15 ? snprintf(b, sizeof b, "%.0f", d) : snprintf(b, sizeof b, "%.15g", d);
+	if (d != floor(d) && strtod(b, NULL) != d)
+		n = snprintf(b, sizeof b, "%.17g", d);
+	out_bytes(o, b, (size_t)n);
+}
+
+static void value_at(struct out *o, const struct value *v, bool ascii, unsigned depth)
+{
+	struct str word;
+	switch (depth > VALUE_DEPTH ? VALUE_NULL : v->kind) {
+	case VALUE_BOOL: word = v->boolean ? STR("true") : STR("false"); break;
+	case VALUE_NUMBER: json_double(o, v->number); return;
+	case VALUE_STRING: json_string(o, v->string, ascii); return;
+	case VALUE_LIST:
+	case VALUE_MAP:
+		out_byte(o, v->kind == VALUE_MAP ? '{' : '[');
+		for (const struct value *c = v->list.first; c; c = c->next) {
+			if (c != v->list.first)
+				out_byte(o, ',');
+			if (v->kind == VALUE_MAP) {
+				json_string(o, c->key, ascii);
+				out_byte(o, ':');
+			}
+			value_at(o, c, ascii, depth + 1);
+		}
+		out_byte(o, v->kind == VALUE_MAP ? '}' : ']');
+		return;
+	default: word = STR("null");
+	}
+	out_bytes(o, word.p, word.n);
+}
+
+void out_value(struct out *o, const struct value *v, bool ascii)
+{
+	value_at(o, v, ascii, 0);
+}
+
+/* Dropping members: a walk over JSON text that we wrote, so its shape is not checked. */
+struct drop {
+	const char *s, *end;
+	char *d;
+};
+
+static void copy_string(struct drop *w)
+{
+	*w->d++ = *w->s++;
+	while (w->s < w->end) {
+		char c = *w->d++ = *w->s++;
+		if (c == '"')
+			return;
+		if (c == '\\' && w->s < w->end)
+			*w->d++ = *w->s++;
+	}
+}
+
+/* True: the value goes away. */
+static bool drop_value(struct drop *w, unsigned depth)
+{
+	if (w->s == w->end)
+		return false;
+	char open = *w->s;
+	if (open == OUT_NULL) {
+		w->s += 4;
+		return true;
+	}
+	if (open == '"') {
+		copy_string(w);
+		return false;
+	}
+	if ((open != '{' && open != '[') || depth > 2 * VALUE_DEPTH) {
+		while (w->s < w->end && *w->s != ',' && *w->s != '}' && *w->s != ']')
+			*w->d++ = *w->s++;
+		return false;
+	}
+	unsigned kept = 0, dropped = 0;
+	*w->d++ = *w->s++;
+	while (w->s < w->end && *w->s != '}' && *w->s != ']') {
+		char *mark = w->d;
+		if (*w->s == ',')
+			w->s++;
+		if (kept)
+			*w->d++ = ',';
+		if (open == '{') {
+			copy_string(w);
+			*w->d++ = *w->s++; /* ':' */
+		}
+		if (!drop_value(w, depth + 1)) {
+			kept++;
+		} else if (open == '{') {
+			w->d = mark;
+			dropped++;
+		} else { /* the place in a list counts; the mark is as long */
+			memcpy(w->d, "null", 4);
+			w->d += 4;
+			kept++;
+		}
+	}
+	if (w->s < w->end)
+		*w->d++ = *w->s++;
+	return dropped && !kept && depth;
+}
+
+size_t out_drop_nulls(char *p, size_t n)
+{
+	struct drop w = {.s = p, .end = p + n, .d = p};
+	drop_value(&w, 0);
+	while (w.s < w.end)
+		*w.d++ = *w.s++;
+	return (size_t)(w.d - p);
+}
