@@ -291,6 +291,7 @@ static void head_done(struct client *c, size_t used)
 	ex->underscores = st->underscore;
 	ex->has_te_trailers = st->te_trailers;
 	h->bytes = used;
+	stat_add(c->hcm->stats->rq_http1, 1);
 	if (c->minor0 && !c->hcm->accept_http_10) {
 		refuse(c, 426, "low_version");
 		return;
