@@ -316,7 +316,7 @@ struct str read_path(struct reader *r, struct str path)
 	return s;
 }
 
-/* Pipes and devices would hold the start up, or never end: only plain files, and what /dev/stdin and /proc give. */
+/* Pipes and devices would hold the start up, or never end: only plain files. */
 static bool slurp(struct reader *r, const struct doc *at, const char *path, size_t limit,
 		  struct str *out)
 {
