@@ -7,8 +7,8 @@
 #include "http/scan_int.h"
 
 enum state {
-	C_SIZE, /* digits */
-	C_EXT_BLANK,	  /* a blank where only ';' can follow */
+	C_SIZE,           /* digits */
+	C_EXT_BLANK,      /* a blank where only ';' can follow */
 	C_EXT_NAME_FIRST, /* behind ';' */
 	C_EXT_NAME,
 	C_EXT_NAME_BLANK, /* only '=' or ';' can follow */
@@ -33,7 +33,8 @@ static const char bad_trailer[] = "http1.trailer";
 static const char too_large[] = "http1.too_large";
 static const char no_memory[] = "out_of_memory";
 
-void h1_body_init(struct h1_body *b, enum h1_framing framing, uint64_t length, struct head *trailers)
+void h1_body_init(struct h1_body *b, enum h1_framing framing, uint64_t length,
+		  struct head *trailers)
 {
 	*b = (struct h1_body){.framing = (uint8_t)framing,
 			      .left = framing == H1_LENGTH ? length : 0,
@@ -75,8 +76,7 @@ static int ext_step(enum state state, char c)
 {
 	const bool token = scan_is(c, SCAN_TOKEN);
 	switch (state) {
-	case C_EXT_BLANK:
-		return is_blank(c) ? C_EXT_BLANK : c == ';' ? C_EXT_NAME_FIRST : -1;
+	case C_EXT_BLANK: return is_blank(c) ? C_EXT_BLANK : c == ';' ? C_EXT_NAME_FIRST : -1;
 	case C_EXT_NAME_FIRST: return is_blank(c) ? C_EXT_NAME_FIRST : token ? C_EXT_NAME : -1;
 	case C_EXT_NAME:
 		if (token)
@@ -90,19 +90,25 @@ static int ext_step(enum state state, char c)
 		       : c == ';'  ? C_EXT_NAME_FIRST
 				   : -1;
 	case C_EXT_VALUE_FIRST:
-		return is_blank(c) ? C_EXT_VALUE_FIRST : token ? C_EXT_TOKEN : c == '"' ? C_EXT_QUOTED : -1;
+		return is_blank(c) ? C_EXT_VALUE_FIRST
+		       : token     ? C_EXT_TOKEN
+		       : c == '"'  ? C_EXT_QUOTED
+				   : -1;
 	case C_EXT_QUOTED:
-		return c == '"'			     ? C_EXT_QUOTED_END
-		       : c == '\\'		     ? C_EXT_ESCAPED
+		return c == '"'                  ? C_EXT_QUOTED_END
+		       : c == '\\'               ? C_EXT_ESCAPED
 		       : scan_is(c, SCAN_QUOTED) ? C_EXT_QUOTED
-						     : -1;
+						 : -1;
 	case C_EXT_ESCAPED: return scan_is(c, SCAN_VALUE) ? C_EXT_QUOTED : -1;
 	case C_EXT_TOKEN:
 		if (token)
 			return C_EXT_TOKEN;
 		__attribute__((fallthrough));
 	case C_EXT_QUOTED_END:
-		return c == '\r' ? C_SIZE_LF : c == ';' ? C_EXT_NAME_FIRST : is_blank(c) ? C_EXT_BLANK : -1;
+		return c == '\r'     ? C_SIZE_LF
+		       : c == ';'    ? C_EXT_NAME_FIRST
+		       : is_blank(c) ? C_EXT_BLANK
+				     : -1;
 	default: return -1;
 	}
 }
@@ -127,7 +133,8 @@ static enum h1_verdict chunk_line(struct h1_body *b, const struct h1_limits *lim
 		if (next != C_SIZE && next != C_SIZE_LF) {
 			b->ext++;
 			b->ext_total++;
-			if (b->digits + (uint32_t)b->ext > lim->chunk_line || b->ext_total > lim->chunk_ext) {
+			if (b->digits + (uint32_t)b->ext > lim->chunk_line ||
+			    b->ext_total > lim->chunk_ext) {
 				*at = q;
 				return bad(b, 400, too_large);
 			}
@@ -271,7 +278,8 @@ static enum h1_verdict feed_chunked(struct h1_body *b, const struct h1_limits *l
 		case C_DATA: {
 			if (data->n)
 				goto out; /* one slice a call */
-			size_t take = (uint64_t)(end - q) < b->left ? (size_t)(end - q) : (size_t)b->left;
+			size_t take =
+				(uint64_t)(end - q) < b->left ? (size_t)(end - q) : (size_t)b->left;
 			*data = (struct str){q, take};
 			q += take;
 			b->total += take;
@@ -309,8 +317,8 @@ out:
 	return r;
 }
 
-enum h1_verdict h1_body_feed(struct h1_body *b, const struct h1_limits *lim, const char *p, size_t n,
-			     size_t *used, struct str *data)
+enum h1_verdict h1_body_feed(struct h1_body *b, const struct h1_limits *lim, const char *p,
+			     size_t n, size_t *used, struct str *data)
 {
 	*used = 0;
 	*data = (struct str){p, 0};

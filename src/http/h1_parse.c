@@ -144,8 +144,8 @@ static enum h1_verdict take_target(struct h1_parse *st, struct head *h, struct s
 	set_field(&h->f[2], FIELD_METHOD, method.p, method.n);
 	set_field(&h->f[3], FIELD_SCHEME, "", 0);
 	h->n = h->pseudo = 4;
-	h->has[0] |= 1u << FIELD_AUTHORITY | 1u << FIELD_PATH | 1u << FIELD_METHOD |
-		     1u << FIELD_SCHEME;
+	h->has[0] |=
+		1u << FIELD_AUTHORITY | 1u << FIELD_PATH | 1u << FIELD_METHOD | 1u << FIELD_SCHEME;
 	if (h->method == METHOD_CONNECT) {
 		const char *last = memrchr(t.p, ':', t.n);
 		if (!authority_ok(t) || !last || memchr(last, ']', (size_t)(t.p + t.n - last)))
@@ -176,7 +176,8 @@ static enum h1_verdict slow_version(struct h1_parse *st, const char *v, const ch
 			return bad(st, 400, bad_line_end);
 		if (i < 4)
 			return bad(st, 400, (c ^ form[i]) == 0x20 ? bad_version : bad_start_line);
-		return bad(st, 400, i == 8 && !scan_is(c, SCAN_DIGIT) ? bad_start_line : bad_version);
+		return bad(st, 400,
+			   i == 8 && !scan_is(c, SCAN_DIGIT) ? bad_start_line : bad_version);
 	}
 	if (v[5] != '1')
 		return bad(st, 505, bad_version);
@@ -269,7 +270,8 @@ version:
 /* ---- status line */
 
 /* RFC 9112 4: HTTP-version SP 3DIGIT SP [reason-phrase]; the second SP may be missing with the phrase. */
-static enum h1_verdict status_line(struct h1_parse *st, const char *p, const char *end, struct head *h)
+static enum h1_verdict status_line(struct h1_parse *st, const char *p, const char *end,
+				   struct head *h)
 {
 	static const char form[] = "HTTP/1.9 999";
 	enum { FORM = sizeof form - 1 };
@@ -349,6 +351,8 @@ static unsigned coding_status(struct str v)
 	while (v.n) {
 		str_cut(v, ',', &item, &v);
 		item = str_trim(item);
+		if (!item.n)
+			continue;
 		if (chunked)
 			return 400;
 		chunked = str_ieq(item, STR("chunked"));
@@ -404,9 +408,8 @@ static enum taken take_coding(struct h1_parse *st, struct str v, bool response)
 }
 
 /* For the ids from FIELD_HOST to FIELD_EXPECT. */
-static __attribute__((noinline)) enum taken take_special(struct h1_parse *st, struct head *h,
-							 enum field_id id, struct str v,
-							 bool response)
+static __attribute__((noinline)) enum taken
+take_special(struct h1_parse *st, struct head *h, enum field_id id, struct str v, bool response)
 {
 	switch (id) {
 	case FIELD_HOST:
@@ -422,12 +425,12 @@ static __attribute__((noinline)) enum taken take_special(struct h1_parse *st, st
 		return SKIP;
 	case FIELD_CONTENT_LENGTH: return take_length(st, v, response);
 	case FIELD_TRANSFER_ENCODING: return take_coding(st, v, response);
-	case FIELD_TE:
-		st->te_trailers |= list_has(v, STR("trailers"));
-		return KEEP;
+	case FIELD_TE: st->te_trailers |= list_has(v, STR("trailers")); return KEEP;
 	case FIELD_EXPECT:
-		if (response || st->version_minor == 0) /* RFC 9110 10.1.1 */
+		if (response)
 			return KEEP;
+		if (st->version_minor == 0) /* RFC 9110 10.1.1: ignored; we ask onwards as 1.1 */
+			return SKIP;
 		if (!str_ieq(v, STR("100-continue")))
 			return fault(st, 417, bad_expect);
 		st->expect_continue = true;
@@ -446,8 +449,7 @@ static const char *spoils(enum field_id id, const char *q, const char *end)
 				return bad_length;
 	} else if (id == FIELD_HOST) {
 		for (; q < end; q++)
-			if (!scan_is(*q, SCAN_HOST) && !is_blank(*q) &&
-			    !memchr("[]:%", *q, 4))
+			if (!scan_is(*q, SCAN_HOST) && !is_blank(*q) && !memchr("[]:%", *q, 4))
 				return bad_host;
 	}
 	return NULL;
@@ -616,8 +618,8 @@ field_lines(struct h1_parse *st, const struct h1_limits *lim, char *p, const cha
 		st->fields++;
 		/* One range, see names.h: Host up to Expect. */
 		if ((unsigned)id - FIELD_HOST <= FIELD_EXPECT - FIELD_HOST) {
-			enum taken t = take_special(st, h, id, (struct str){v, (size_t)(e - v)},
-						    response);
+			enum taken t =
+				take_special(st, h, id, (struct str){v, (size_t)(e - v)}, response);
 			if (t == FAULT)
 				return H1_BAD;
 			if (t == SKIP) {
@@ -652,9 +654,13 @@ more:
 	st->seen = (uint32_t)(q - line);
 	return H1_MORE;
 }
-_Static_assert(FIELD_HOST < FIELD_CONTENT_LENGTH && FIELD_HOST < FIELD_TRANSFER_ENCODING &&
-		       FIELD_HOST < FIELD_TE && FIELD_EXPECT > FIELD_CONTENT_LENGTH &&
-		       FIELD_EXPECT > FIELD_TRANSFER_ENCODING && FIELD_EXPECT > FIELD_TE,
+_Static_assert(FIELD_HOST<FIELD_CONTENT_LENGTH &&
+			  FIELD_HOST<FIELD_TRANSFER_ENCODING &&
+				     FIELD_HOST<FIELD_TE && FIELD_EXPECT> FIELD_CONTENT_LENGTH &&
+				     FIELD_EXPECT>
+				  FIELD_TRANSFER_ENCODING &&
+			  FIELD_EXPECT>
+		       FIELD_TE,
 	       "take_special() sees one range of ids");
 
 /* ---- Connection (RFC 9110 7.6.1) */
@@ -693,7 +699,8 @@ static bool take_option(struct h1_parse *st, struct head *h, struct str o, bool 
 }
 
 /* Reads the options and removes the fields they name. */
-static __attribute__((noinline)) enum h1_verdict take_connection(struct h1_parse *st, struct head *h)
+static __attribute__((noinline)) enum h1_verdict take_connection(struct h1_parse *st,
+								 struct head *h)
 {
 	bool listed = false;
 	unsigned options = 0;
@@ -704,7 +711,8 @@ static __attribute__((noinline)) enum h1_verdict take_connection(struct h1_parse
 		while (rest.n) {
 			str_cut(rest, ',', &item, &rest);
 			item = str_trim(item);
-			if (item.n && (++options > OPTIONS_MAX || !take_option(st, h, item, &listed)))
+			if (item.n &&
+			    (++options > OPTIONS_MAX || !take_option(st, h, item, &listed)))
 				return bad(st, h->is_response ? 502 : 400, bad_connection);
 		}
 	}
@@ -788,10 +796,10 @@ enum h1_verdict h1_parse_response(struct h1_parse *st, const struct h1_limits *l
 void h1_moved(struct head *h, const char *old, size_t n, const char *new)
 {
 	uintptr_t from = (uintptr_t)old;
-#define MOVE(slice)                                                                                \
-	do {                                                                                       \
-		if ((uintptr_t)(slice) - from < n)                                                 \
-			(slice) = new + ((uintptr_t)(slice) - from);                               \
+#define MOVE(slice)                                                \
+	do {                                                       \
+		if ((uintptr_t)(slice)-from < n)                   \
+			(slice) = new + ((uintptr_t)(slice)-from); \
 	} while (0)
 	for (unsigned i = 0; i < h->n; i++) {
 		MOVE(h->f[i].name_p);

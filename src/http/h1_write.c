@@ -28,7 +28,8 @@ static inline char *put(char *out, const char *p, size_t n)
 #if SCAN_SSE2
 		size_t i = 0;
 		for (; i + 16 < n; i += 16)
-			_mm_storeu_si128((__m128i *)(out + i), _mm_loadu_si128((const __m128i *)(p + i)));
+			_mm_storeu_si128((__m128i *)(out + i),
+					 _mm_loadu_si128((const __m128i *)(p + i)));
 		_mm_storeu_si128((__m128i *)(out + n - 16),
 				 _mm_loadu_si128((const __m128i *)(p + n - 16)));
 #else
@@ -92,12 +93,14 @@ static char *put_option(char *out, bool *any, const char *word)
 	return put(out, word, strlen(word));
 }
 
-static char *put_framing(char *out, const struct h1_out *o)
+static char *put_framing(char *out, const struct head *h, const struct h1_out *o)
 {
 	bool any = false;
-	if (o->framing == H1_CHUNKED) {
+	/* RFC 9110 8.6, RFC 9112 6.1: 1xx and 204 carry neither. */
+	bool bare = h->is_response && (h->status == 204 || h->status / 100 == 1);
+	if (!bare && o->framing == H1_CHUNKED) {
 		out = PUT(out, "transfer-encoding: chunked\r\n");
-	} else if (o->length_known) {
+	} else if (!bare && o->length_known) {
 		out = put_decimal(PUT(out, "content-length: "), o->length);
 		out = PUT(out, "\r\n");
 	}
@@ -130,7 +133,7 @@ static char *put_fields(char *out, const struct head *h, const struct h1_out *o)
 			continue;
 		out = put_field(out, f);
 	}
-	out = put_framing(out, o);
+	out = put_framing(out, h, o);
 	return PUT(out, "\r\n");
 }
 
@@ -147,6 +150,8 @@ size_t h1_write_request(char *out, const struct head *h, const struct h1_out *o)
 		else if (f->id == FIELD_AUTHORITY)
 			authority = field_value(f);
 	}
+	if (path.n == 0) /* CONNECT: authority form */
+		path = authority;
 	w = put(w, method.p, method.n);
 	*w++ = ' ';
 	w = put(w, path.p, path.n);

@@ -6,7 +6,8 @@
 bool head_init(struct head *h, struct arena *a, bool is_response, unsigned fields)
 {
 	unsigned cap = fields < 8 ? 8 : fields > UINT16_MAX ? UINT16_MAX : fields;
-	*h = (struct head){.arena = a, .is_response = is_response, .minor = 1, .cap = (uint16_t)cap};
+	*h = (struct head){
+		.arena = a, .is_response = is_response, .minor = 1, .cap = (uint16_t)cap};
 	h->f = arena_alloc(a, cap * sizeof *h->f);
 	if (!h->f)
 		h->cap = 0;
@@ -377,8 +378,8 @@ bool authority_ok(struct str a)
 
 enum method method_of(struct str s)
 {
-#define IS(lit, m)                                                                                 \
-	if (memcmp(s.p, lit, sizeof lit - 1) == 0)                                                 \
+#define IS(lit, m)                                 \
+	if (memcmp(s.p, lit, sizeof lit - 1) == 0) \
 	return m
 	switch (s.n) {
 	case 3:
@@ -405,6 +406,7 @@ enum method method_of(struct str s)
 }
 
 /* The IANA registry of status codes, as of RFC 9110 and its additions. */
+/* clang-format off */
 static const char *const texts[] = {
 	[100] = "Continue", [101] = "Switching Protocols", [102] = "Processing",
 	[103] = "Early Hints", [200] = "OK", [201] = "Created", [202] = "Accepted",
@@ -429,6 +431,7 @@ static const char *const texts[] = {
 	[507] = "Insufficient Storage", [508] = "Loop Detected", [510] = "Not Extended",
 	[511] = "Network Authentication Required",
 };
+/* clang-format on */
 
 const char *status_text(unsigned status)
 {

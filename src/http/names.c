@@ -1,10 +1,9 @@
 /* src/http/names.c */
 #include "http/names_int.h"
 
-const struct name_info name_infos[FIELD_IDS] = {
-	[FIELD_OTHER] = {"", 0, 0},
+const struct name_info name_infos[FIELD_IDS] = {[FIELD_OTHER] = {"", 0, 0},
 #define X(id, name, flags) [id] = {name, sizeof name - 1, flags},
-	FIELD_NAMES(X)
+						FIELD_NAMES(X)
 #undef X
 };
 
@@ -25,6 +24,7 @@ FIELD_NAMES(X)
 #undef X
 
 /* Made by names_test: run it after a change of the list, it prints what belongs here. */
+/* clang-format off */
 const uint8_t name_slots[NAME_SLOTS] = {
 	[1] = FIELD_X_FORWARDED_HOST, [4] = FIELD_PROTOCOL, [6] = FIELD_PRAGMA,
 	[9] = FIELD_ACA_METHODS, [14] = FIELD_ACA_PN, [31] = FIELD_X_ENVOY_MAX_RETRIES,
@@ -59,6 +59,7 @@ const uint8_t name_slots[NAME_SLOTS] = {
 	[481] = FIELD_PATH, [482] = FIELD_X_ENVOY_ORIGINAL_PATH, [495] = FIELD_CONTENT_TYPE,
 	[497] = FIELD_ACRH,
 };
+/* clang-format on */
 
 enum field_id name_id(const char *p, size_t n)
 {

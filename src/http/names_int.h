@@ -38,8 +38,9 @@ static inline enum field_id name_id_slack(const char *p, size_t n)
 		__m128i x = _mm_loadu_si128((const __m128i *)(p + i));
 		/* Of all bytes in these names only letters have bit 6: bit 5 is their case. */
 		__m128i fold = _mm_srli_epi16(_mm_and_si128(w, _mm_set1_epi8(0x40)), 1);
-		unsigned diff = ~(unsigned)_mm_movemask_epi8(
-					_mm_cmpeq_epi8(_mm_or_si128(x, fold), w)) & 0xffff;
+		unsigned diff =
+			~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_or_si128(x, fold), w)) &
+			0xffff;
 		if (n - i <= 16)
 			return diff << (16 - (n - i)) & 0xffff ? FIELD_OTHER : (enum field_id)id;
 		if (diff)

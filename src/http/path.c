@@ -21,7 +21,8 @@ static bool is_plain(const char *p, size_t n, size_t *query)
 		__m128i x = _mm_loadu_si128((const __m128i *)(p + i));
 		__m128i y = _mm_loadu_si128((const __m128i *)(p + i + 1));
 		__m128i slash = _mm_set1_epi8('/');
-		__m128i next = _mm_or_si128(_mm_cmpeq_epi8(y, slash), _mm_cmpeq_epi8(y, _mm_set1_epi8('.')));
+		__m128i next = _mm_or_si128(_mm_cmpeq_epi8(y, slash),
+					    _mm_cmpeq_epi8(y, _mm_set1_epi8('.')));
 		__m128i bad = _mm_and_si128(_mm_cmpeq_epi8(x, slash), next);
 		bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('%')));
 		bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));

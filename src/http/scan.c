@@ -2,8 +2,8 @@
 #include "http/scan_int.h"
 
 /* One row per 16 bytes; scan_test recomputes it from the grammar. */
+/* clang-format off */
 const uint8_t scan_class[256] = {
-	/* clang-format off */
 	  0,   0,   0,   0,   0,   0,   0,   0,   0,  68,   0,   0,   0,   0,   0,   0,
 	  0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,
 	 68,  79,   6,  69,  79,  71,  79,  79,  78,  78,  79,  79,  70,  95,  95,  70,
@@ -20,5 +20,5 @@ const uint8_t scan_class[256] = {
 	 68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,
 	 68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,
 	 68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,  68,
-	/* clang-format on */
 };
+/* clang-format on */

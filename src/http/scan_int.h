@@ -17,13 +17,13 @@
 
 /* Classes of bytes, RFC 9110 5.6.2 (token), RFC 3986 2 and 3.2.2. */
 enum {
-	SCAN_TOKEN = 1,	     /* tchar */
-	SCAN_TARGET = 2,     /* 0x21-0x7e but '#' */
-	SCAN_VALUE = 4,	     /* HTAB, SP, VCHAR, obs-text */
-	SCAN_HOST = 8,	     /* reg-name without '%' and ',' */
+	SCAN_TOKEN = 1,  /* tchar */
+	SCAN_TARGET = 2, /* 0x21-0x7e but '#' */
+	SCAN_VALUE = 4,  /* HTAB, SP, VCHAR, obs-text */
+	SCAN_HOST = 8,   /* reg-name without '%' and ',' */
 	SCAN_UNRESERVED = 16,
 	SCAN_HEX = 32,
-	SCAN_QUOTED = 64,    /* qdtext, RFC 9110 5.6.4 */
+	SCAN_QUOTED = 64, /* qdtext, RFC 9110 5.6.4 */
 	SCAN_DIGIT = 128
 };
 extern const uint8_t scan_class[256];
