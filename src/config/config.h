@@ -21,6 +21,10 @@ bool model_add_admin_listener(struct model *m, const struct filter_type *const *
 /* NULL: diags has errors. types: the filter types there are, NULL-terminated. The result has one reference. */
 struct model *config_compile(const struct config_source *src, const struct filter_type *const *types, struct diags *diags);
 
+/* Appends the listener of model->admin (nothing when there is none), whose only filter is the type named "postern.admin".
+ * False: errors added. Before the model is published. */
+bool model_add_admin_listener(struct model *m, const struct filter_type *const *types, struct diags *diags);
+
 /* Documents. NULL: error added. The tree lives in a. A JSON file (suffix .json or first non-blank byte '{' or '[') goes to jansson. */
 struct doc *doc_from_yaml(struct arena *a, struct diags *d, const char *file, struct str text); /* the only document; several: error */
 struct doc *doc_from_yaml_all(struct arena *a, struct diags *d, const char *file, struct str text); /* a list of documents */

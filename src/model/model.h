@@ -300,6 +300,7 @@ struct hcm_cfg {
 		uint16_t status_from, status_to, new_status; /* local_reply_config mappers with status filters; new_status 0: unchanged */
 		struct str body;
 		struct format *format;
+		struct str content_type; /* of format; .p NULL: by its kind */
 		struct header_ops headers;
 	} *local_replies;
 	unsigned nlocal_replies;
