@@ -69,8 +69,8 @@ static void start_time(struct result *r, uint64_t us)
 	give_safe(r, (struct str){r->scratch, 24});
 }
 
-/* Envoy's own specifiers: %s seconds, %f and %1f..%9f the fraction, %3s seconds with so many digits of it; and of absl's, %E3S, %E*S, %E3f and
- * %E*f. The rest is strftime's. Writes the text of one specifier (from behind '%') and returns how much of fmt it took, 0: strftime's. */
+/* Envoy's own specifiers: %s seconds (a digit before the s changes nothing), %f and %1f..%9f the fraction; and of absl's, %E3S, %E*S, %E3f
+ * and %E*f. The rest is strftime's. Writes the text of one specifier (from behind '%') and returns how much of fmt it took, 0: strftime's. */
 static size_t own_specifier(struct str fmt, uint64_t us, char *out, size_t *n)
 {
 	size_t i = 0;
@@ -104,10 +104,7 @@ static size_t own_specifier(struct str fmt, uint64_t us, char *out, size_t *n)
 		int k = c == 's' ? snprintf(out, 32, "%llu", (unsigned long long)(us / 1000000))
 				 : snprintf(out, 32, "%02u", (unsigned)(us / 1000000 % 60));
 		*n = (size_t)k;
-		if (c == 's' && digits) { /* %3s: the digits follow without a point */
-			memcpy(out + *n, fraction, digits);
-			*n += digits;
-		} else if (digits) {
+		if (c == 'S' && digits) {
 			out[(*n)++] = '.';
 			memcpy(out + *n, fraction, digits);
 			*n += digits;
@@ -467,6 +464,15 @@ static struct str remote_of(const struct exchange *ex)
 	return ex->remote.n ? ex->remote : ex->peer->remote;
 }
 
+/* As Envoy counts: names and values, without what separates them on the wire. */
+static uint64_t fields_bytes(const struct head *h)
+{
+	uint64_t n = 0;
+	for (unsigned i = 0; h->f && i < h->n; i++)
+		n += h->f[i].name_n + h->f[i].value_n;
+	return n;
+}
+
 /* The operators that log lines seldom have. */
 static void rare(struct exchange *ex, const struct format_part *part, struct result *r)
 {
@@ -506,8 +512,8 @@ static void rare(struct exchange *ex, const struct format_part *part, struct res
 	case FMT_DOWNSTREAM_TLS_VERSION: give_peer(ex, r, PEER_TLS_VERSION); break;
 	case FMT_DOWNSTREAM_TLS_CIPHER: give_peer(ex, r, PEER_CIPHER); break;
 	case FMT_DOWNSTREAM_PEER_SUBJECT: give_peer(ex, r, PEER_SUBJECT); break;
-	case FMT_REQUEST_HEADERS_BYTES: give_number(r, ex->req.head.bytes); break;
-	case FMT_RESPONSE_HEADERS_BYTES: give_number(r, ex->resp_head_bytes); break;
+	case FMT_REQUEST_HEADERS_BYTES: give_number(r, fields_bytes(&ex->req.head)); break;
+	case FMT_RESPONSE_HEADERS_BYTES: give_number(r, ex->resp.begun ? fields_bytes(&ex->resp.head) : 0); break;
 	case FMT_HOSTNAME:
 	case FMT_ENVIRONMENT: give_text(r, part->text); break;
 	case FMT_GRPC_STATUS: give_grpc(ex, r, part->text); break;
@@ -583,12 +589,10 @@ static void write_result(struct out *o, const struct format_part *part, const st
 				out_byte(o, '-');
 			return;
 		}
-		if (o->mark_null) {
+		if (o->mark_null)
 			out_byte(o, OUT_NULL);
-			out_bytes(o, "ull", 3);
-		} else {
+		else
 			out_bytes(o, "null", 4);
-		}
 		return;
 	case GOT_TREE: break;
 	}

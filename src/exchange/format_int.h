@@ -16,7 +16,7 @@ struct out {
 	enum escape escape;
 	size_t longest; /* at most so many bytes of one text */
 	bool dash;	/* an operator without value is written as "-" */
-	bool mark_null; /* JSON: a value that is null is written as OUT_NULL and "ull", for out_drop_nulls */
+	bool mark_null; /* JSON: a value that is null is written as OUT_NULL, for out_drop_nulls */
 };
 enum { OUT_NULL = 1 };
 
@@ -53,5 +53,5 @@ struct value;
 void out_value(struct out *o, const struct value *v, bool ascii);
 /* Writes the parts of f. */
 void out_format(struct out *o, struct exchange *ex, const struct format *f);
-/* Members whose value is OUT_NULL go, and objects that are then empty; in place. n: bytes of the JSON text at p; returns what is left. */
+/* Members and list elements that are OUT_NULL go, and objects that are then empty (not lists); in place. n: bytes of the JSON text at p; returns what is left. */
 size_t out_drop_nulls(char *p, size_t n);

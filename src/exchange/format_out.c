@@ -7,7 +7,7 @@
 #include <emmintrin.h>
 #endif
 
-enum { VALUE_DEPTH = 64 };
+enum { VALUE_DEPTH = 64, SORTED = 128 };
 static const char hex[] = "0123456789abcdef";
 
 static inline bool plain(unsigned char c)
@@ -35,8 +35,27 @@ static void out_u16(struct out *o, unsigned c)
 	out_bytes(o, b, sizeof b);
 }
 
+/* How the characters of one JSON string are written. */
+enum utf8 {
+	UTF8_KEPT,
+	UTF8_ESCAPED, /* \uNNNN */
+	UTF8_BROKEN   /* the string is none: each byte for itself, so that a reader can tell them (as Envoy) */
+};
+
+static enum utf8 utf8_of(struct str s, bool ascii)
+{
+	const unsigned char *p = (const unsigned char *)s.p, *end = p + s.n;
+	while (p < end) {
+		unsigned len = utf8_length(p, (size_t)(end - p));
+		if (len == 0)
+			return UTF8_BROKEN;
+		p += len;
+	}
+	return ascii ? UTF8_ESCAPED : UTF8_KEPT;
+}
+
 /* One character of a JSON string; returns the bytes used. */
-static size_t json_char(struct out *o, const unsigned char *p, size_t n, bool ascii)
+static size_t json_char(struct out *o, const unsigned char *p, size_t n, enum utf8 how)
 {
 	static const char what[] = "\"\\\b\f\n\r\t", with[] = "\"\\bfnrt";
 	const char *special = *p ? strchr(what, *p) : NULL;
@@ -46,11 +65,11 @@ static size_t json_char(struct out *o, const unsigned char *p, size_t n, bool as
 		return 1;
 	}
 	unsigned len = utf8_length(p, n);
-	if (*p < 0x20 || *p == 0x7f || len == 0) {
+	if (*p < 0x20 || *p == 0x7f || (how == UTF8_BROKEN && *p >= 0x80)) {
 		out_u16(o, *p);
 		return 1;
 	}
-	if (len == 1 || !ascii) {
+	if (len == 1 || how == UTF8_KEPT) {
 		out_bytes(o, (const char *)p, len);
 		return len;
 	}
@@ -65,25 +84,23 @@ static size_t json_char(struct out *o, const unsigned char *p, size_t n, bool as
 	return len;
 }
 
-static size_t escape_char(struct out *o, const unsigned char *p, size_t n)
+static void escape_json(struct out *o, struct str s, bool ascii)
 {
-	if (plain(*p)) {
-		out_byte(o, (char)*p);
-		return 1;
-	}
-	if (o->escape == ESCAPE_JSON)
-		return json_char(o, p, n, false);
-	char b[4] = {'\\', 'x', hex[*p >> 4], hex[*p & 15]};
-	out_bytes(o, b, sizeof b);
-	return 1;
+	const unsigned char *p = (const unsigned char *)s.p;
+	enum utf8 how = utf8_of(s, ascii);
+	for (size_t n = s.n, used; n; n -= used, p += used)
+		used = json_char(o, p, n, how);
 }
 
-static void escape_bytes(struct out *o, const unsigned char *p, size_t n)
+static void escape_line(struct out *o, struct str s)
 {
-	while (n) {
-		size_t used = escape_char(o, p, n);
-		p += used;
-		n -= used;
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+		char b[4] = {'\\', 'x', hex[c >> 4], hex[c & 15]};
+		if (plain(c))
+			out_byte(o, (char)c);
+		else
+			out_bytes(o, b, sizeof b);
 	}
 }
 
@@ -156,7 +173,10 @@ void out_text(struct out *o, struct str s)
 		o->p += s.n;
 		return;
 	}
-	escape_bytes(o, (const unsigned char *)s.p, s.n);
+	if (o->escape == ESCAPE_JSON)
+		escape_json(o, s, false);
+	else
+		escape_line(o, s);
 }
 
 void out_number(struct out *o, uint64_t n)
@@ -175,13 +195,8 @@ void out_number(struct out *o, uint64_t n)
 
 static void json_string(struct out *o, struct str s, bool ascii)
 {
-	const unsigned char *p = (const unsigned char *)s.p;
 	out_byte(o, '"');
-	for (size_t n = s.n; n;) {
-		size_t used = json_char(o, p, n, ascii);
-		p += used;
-		n -= used;
-	}
+	escape_json(o, s, ascii);
 	out_byte(o, '"');
 }
 
@@ -199,6 +214,33 @@ static void json_double(struct out *o, double d)
 	out_bytes(o, b, (size_t)n);
 }
 
+/* The child whose key comes next after last, in byte order; NULL: none. */
+static const struct value *next_key(const struct value *map, const struct value *last)
+{
+	const struct value *best = NULL;
+	for (const struct value *c = map->list.first; c; c = c->next)
+		if ((!last || str_cmp(c->key, last->key) > 0) && (!best || str_cmp(c->key, best->key) < 0))
+			best = c;
+	return best;
+}
+
+static void value_at(struct out *o, const struct value *v, bool ascii, unsigned depth);
+
+/* Members sorted by key, as Envoy writes them; those of a huge map as they are. */
+static void map_at(struct out *o, const struct value *v, bool ascii, unsigned depth)
+{
+	bool sorted = v->list.n <= SORTED;
+	out_byte(o, '{');
+	for (const struct value *c = sorted ? next_key(v, NULL) : v->list.first, *first = c; c; c = sorted ? next_key(v, c) : c->next) {
+		if (c != first)
+			out_byte(o, ',');
+		json_string(o, c->key, ascii);
+		out_byte(o, ':');
+		value_at(o, c, ascii, depth + 1);
+	}
+	out_byte(o, '}');
+}
+
 static void value_at(struct out *o, const struct value *v, bool ascii, unsigned depth)
 {
 	struct str word;
@@ -206,19 +248,15 @@ static void value_at(struct out *o, const struct value *v, bool ascii, unsigned 
 	case VALUE_BOOL: word = v->boolean ? STR("true") : STR("false"); break;
 	case VALUE_NUMBER: json_double(o, v->number); return;
 	case VALUE_STRING: json_string(o, v->string, ascii); return;
+	case VALUE_MAP: map_at(o, v, ascii, depth); return;
 	case VALUE_LIST:
-	case VALUE_MAP:
-		out_byte(o, v->kind == VALUE_MAP ? '{' : '[');
+		out_byte(o, '[');
 		for (const struct value *c = v->list.first; c; c = c->next) {
 			if (c != v->list.first)
 				out_byte(o, ',');
-			if (v->kind == VALUE_MAP) {
-				json_string(o, c->key, ascii);
-				out_byte(o, ':');
-			}
 			value_at(o, c, ascii, depth + 1);
 		}
-		out_byte(o, v->kind == VALUE_MAP ? '}' : ']');
+		out_byte(o, ']');
 		return;
 	default: word = STR("null");
 	}
@@ -255,7 +293,7 @@ static bool drop_value(struct drop *w, unsigned depth)
 		return false;
 	char open = *w->s;
 	if (open == OUT_NULL) {
-		w->s += 4;
+		w->s++;
 		return true;
 	}
 	if (open == '"') {
@@ -281,18 +319,14 @@ static bool drop_value(struct drop *w, unsigned depth)
 		}
 		if (!drop_value(w, depth + 1)) {
 			kept++;
-		} else if (open == '{') {
+		} else {
 			w->d = mark;
 			dropped++;
-		} else { /* the place in a list counts; the mark is as long */
-			memcpy(w->d, "null", 4);
-			w->d += 4;
-			kept++;
 		}
 	}
 	if (w->s < w->end)
 		*w->d++ = *w->s++;
-	return dropped && !kept && depth;
+	return dropped && !kept && depth && open == '{';
 }
 
 size_t out_drop_nulls(char *p, size_t n)

@@ -59,6 +59,8 @@ static void map_reply(struct exchange *ex, unsigned *status, struct str *text, s
 	if (body) {
 		ex->reply_text = text->p ? *text : STR("");
 		struct str t = format_text(ex, body, &ex->arena, true);
+		if (t.p && body->kind == FORMAT_JSON) /* a line of its own, as Envoy */
+			t = arena_printf(&ex->arena, "%.*s\n", STR_ARG(t));
 		if (t.p)
 			*text = t;
 		*type = body->kind == FORMAT_JSON ? STR("application/json") : STR("text/plain");
