@@ -92,7 +92,8 @@ void conn_pause(struct conn *c);  /* no more ready */
 void conn_resume(struct conn *c); /* ready again, when there is something; schedules nothing by itself for conn_pending bytes: check that */
 /* Ends our side (FIN, close_notify), after what was taken before. */
 void conn_shutdown(struct conn *c);
-/* Closes at once; with reset the peer sees RST. What conn_write has taken still goes out without reset. No callback afterwards; the
+/* Closes at once; with reset the peer sees RST. What conn_write has taken still goes out without reset, and
+ * close_notify, unless the peer has ended its side: then only conn_shutdown sends it. No callback afterwards; the
  * owner may free c in its grave. Idempotent. */
 void conn_close(struct conn *c, bool reset);
 /* Between conn_accept or conn_dial and conn_close (or failed). */
