@@ -152,6 +152,8 @@ static void check_enum(struct check *c, const struct doc *d, const char *const *
 	}
 	diag_add(c->diags, DIAG_ERROR, d, "unknown value \"%.*s\"",
 		 d->text.n > 100 ? 100 : (int)d->text.n, d->text.p);
+	if (!c->diags->hintable)
+		return;
 	const char *near = NULL;
 	for (unsigned i = 0; i < n && !near; i++)
 		if (str_ieq(d->text, str_of(names[i])))
@@ -341,6 +343,8 @@ static void unknown(struct check *c, const struct doc *d, const struct schema_me
 	unsigned n = 0, k = 0;
 	const char *last = strrchr(m->name, '.');
 	at_key(c, DIAG_ERROR, d, "unknown field of %s", last ? last + 1 : m->name);
+	if (!c->diags->hintable) /* one of too many: what follows is slow */
+		return;
 	if (retired) {
 		diag_hint(c->diags, "%s", retired);
 		return;
@@ -416,7 +420,8 @@ static void check_fields(struct check *c, const struct doc *d, const struct sche
 		if (f->status == SCHEMA_REFUSED && !c->lenient)
 			continue; /* one mistake a field */
 		bool outer = c->lenient;
-		c->lenient = outer || f->lenient;
+		/* One word about a field without effect, none about those inside. */
+		c->lenient = outer || f->lenient || f->status == SCHEMA_HARMLESS;
 		check_shape(c, e, f, optional);
 		c->lenient = outer;
 	}
@@ -457,6 +462,8 @@ static void unknown_type(struct check *c, const struct doc *t, struct str type, 
 	}
 	diag_add(c->diags, level, t, "unknown type %.*s%s", shown, type.p,
 		 optional ? "; left out, it is optional" : "");
+	if (!c->diags->hintable)
+		return;
 	unsigned best = (unsigned)(type.n / 6) + 1;
 	const char *near = NULL;
 	for (const struct schema_message *const *m = schema_messages; *m; m++) {

@@ -252,7 +252,9 @@ static const struct schema_field string_matcher_fields[] = {
 MESSAGE(string_matcher, "envoy.type.matcher.v3.StringMatcher");
 
 static const struct schema_field regex_matcher_fields[] = {
-	F(1, google_re2, MSG(google_re2), ONEOF(1), OLD), F(2, regex, TYPE(STRING)), END};
+	F(1, google_re2, MSG(google_re2), ONEOF(1), OLD,
+	  HARMLESS("every regular expression is RE2's")),
+	F(2, regex, TYPE(STRING)), END};
 MESSAGE(regex_matcher, "envoy.type.matcher.v3.RegexMatcher");
 
 static const struct schema_field google_re2_fields[] = {

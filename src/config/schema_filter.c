@@ -1,7 +1,6 @@
 /* src/config/schema_filter.c: HTTP filters. Numbers, types, oneofs as in Envoy 1.40. */
 #include "config/schema_int.h"
 
-static const char *const e_shared_with_upstream[] = {"NONE", "ONCE", "TRANSITIVE", NULL};
 static const char *const e_on_error[] = {"continue", "fail", NULL};
 static const char *const e_libraries[] = {"standard", "strict", "full", NULL};
 
@@ -11,8 +10,9 @@ static const struct schema_field router_fields[] = {
 	F(3, upstream_log, LIST, MSG(access_log),
 	  REFUSED("there is no log for each attempt; use access_log")),
 	F(4, suppress_envoy_headers, TYPE(BOOL)),
-	F(5, strict_check_headers, LIST, TYPE(STRING)),
-	F(6, respect_expected_rq_timeout, TYPE(BOOL)),
+	F(5, strict_check_headers, LIST, TYPE(STRING),
+	  REFUSED("x-envoy- headers that make no sense are passed over")),
+	F(6, respect_expected_rq_timeout, TYPE(BOOL), REFUSED("")),
 	F(7, suppress_grpc_request_failure_code_stats, TYPE(BOOL),
 	  HARMLESS("statistics have no such setting here")),
 	F(8, upstream_http_filters, LIST, MSG(http_filter),
@@ -44,31 +44,6 @@ static const struct schema_field lua_route_fields[] = {
 	F(7, shared_vm_id, TYPE(STRING)),
 	END};
 MESSAGE(lua_route, "envoy.extensions.filters.http.lua.v3.LuaPerRoute");
-
-static const struct schema_field set_metadata_fields[] = {
-	F(1, metadata_namespace, TYPE(STRING), OLD), F(2, value, TYPE(STRUCT), OLD),
-	F(3, metadata, LIST, MSG(set_metadata_entry)), END};
-MESSAGE(set_metadata, "envoy.extensions.filters.http.set_metadata.v3.Config");
-
-static const struct schema_field set_metadata_entry_fields[] = {
-	F(1, metadata_namespace, TYPE(STRING)), F(2, allow_overwrite, TYPE(BOOL)),
-	F(3, value, TYPE(STRUCT)), F(4, typed_value, TYPE(ANY), LENIENT), END};
-MESSAGE(set_metadata_entry, "envoy.extensions.filters.http.set_metadata.v3.Metadata");
-
-static const struct schema_field set_filter_state_fields[] = {
-	F(1, on_request_headers, LIST, MSG(filter_state_value)),
-	F(2, clear_route_cache, TYPE(BOOL)), END};
-MESSAGE(set_filter_state, "envoy.extensions.filters.http.set_filter_state.v3.Config");
-
-static const struct schema_field filter_state_value_fields[] = {
-	F(1, object_key, TYPE(STRING), ONEOF(1)),
-	F(2, format_string, MSG(format_string), ONEOF(2)),
-	F(3, read_only, TYPE(BOOL), OLD),
-	F(4, shared_with_upstream, ENUM(e_shared_with_upstream)),
-	F(5, skip_if_empty, TYPE(BOOL)),
-	F(6, factory_key, TYPE(STRING)),
-	END};
-MESSAGE(filter_state_value, "envoy.extensions.filters.common.set_filter_state.v3.FilterStateValue");
 
 static const struct schema_field own_lua_fields[] = {F(1, inline_code, TYPE(STRING), OLD),
 						     F(2, source_codes, MAP, MSG(data_source)),

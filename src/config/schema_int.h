@@ -158,10 +158,6 @@ extern const struct schema_field schema_no_fields[];
 	X(router) \
 	X(lua) \
 	X(lua_route) \
-	X(set_metadata) \
-	X(set_metadata_entry) \
-	X(set_filter_state) \
-	X(filter_state_value) \
 	X(own_lua) \
 	X(own_lua_route) \
 	X(own_static) \

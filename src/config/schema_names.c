@@ -421,6 +421,8 @@ static const char *const packages[] = {
 	"envoy.extensions.watchdog.backtrace_action.v3",
 	"envoy.extensions.watchdog.profile_action.v3",
 	"envoy.watchdog.v3",
+	"envoy.extensions.filters.http.set_metadata.v3",
+	"envoy.extensions.filters.http.set_filter_state.v3",
 	NULL};
 
 const char *schema_unsupported(struct str type)

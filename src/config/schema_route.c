@@ -98,7 +98,7 @@ static const struct schema_field weighted_fields[] = {
 	F(1, clusters, LIST, MSG(cluster_weight)),
 	F(2, runtime_key_prefix, TYPE(STRING),
 	  HARMLESS("runtime keys are not looked up; the value given here holds")),
-	F(3, total_weight, TYPE(UINT32), WRAP, OLD),
+	F(3, total_weight, TYPE(UINT32), WRAP, OLD, HARMLESS("the sum of the weights counts")),
 	F(4, header_name, TYPE(STRING), ONEOF(1), REFUSED("")),
 	F(5, use_hash_policy, TYPE(BOOL), WRAP, ONEOF(1), REFUSED("")),
 	END};

@@ -172,6 +172,10 @@ static void statuses(void)
 		 "listeners: [{traffic_direction: INBOUND}, {traffic_direction: OUTBOUND}]",
 		 "N 1:14 listeners[0].traffic_direction: has no effect here: it is only said to "
 		 "control planes"},
+		{&schema_msg_locality_endpoints,
+		 "locality: {region: x}\nmetadata: {typed_filter_metadata: {}}",
+		 "N 1:1 locality: has no effect here: there is no zone-aware balancing\n"
+		 "N 2:1 metadata: has no effect here: nothing reads the metadata of a locality"},
 		{&schema_msg_listener, "traffic_direction: 7",
 		 "N 1:1 traffic_direction: has no effect here: it is only "
 		 "said to control planes\n"
