@@ -1,7 +1,7 @@
 /* fuzz/fuzz_yaml.c: any bytes as YAML, the tree held against the bootstrap's schema, and written out. */
+#include "base/must.h"
 #include "config/config.h"
 #include "config/schema.h"
-#include "base/must.h"
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

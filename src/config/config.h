@@ -25,10 +25,15 @@ struct model *config_compile(const struct config_source *src, const struct filte
  * False: errors added. Before the model is published. */
 bool model_add_admin_listener(struct model *m, const struct filter_type *const *types, struct diags *diags);
 
-/* Documents. NULL: error added. The tree lives in a. A JSON file (suffix .json or first non-blank byte '{' or '[') goes to jansson. */
-struct doc *doc_from_yaml(struct arena *a, struct diags *d, const char *file, struct str text); /* the only document; several: error */
-struct doc *doc_from_yaml_all(struct arena *a, struct diags *d, const char *file, struct str text); /* a list of documents */
+/* Documents. NULL: error added. The tree lives in a; file and its name must live as long. At most 16 MiB, 64 levels and
+ * 1,000,000 values (aliases expanded). An empty text is a DOC_NULL. */
+/* The only document; several: error. */
+struct doc *doc_from_yaml(struct arena *a, struct diags *d, const char *file, struct str text);
+/* A list of the documents, empty ones left out. Keys that are booleans or numbers are written as Go does (istio.md 1.1). */
+struct doc *doc_from_yaml_all(struct arena *a, struct diags *d, const char *file, struct str text);
 struct doc *doc_from_json(struct arena *a, struct diags *d, const char *file, struct str text);
+/* JSON: suffix .json, or it starts with '{' or '[' and is JSON (else it is YAML's flow form). */
 struct doc *doc_from_file(struct arena *a, struct diags *d, const char *file);
-/* Canonical JSON of a tree (config_dump), growing *out (malloc'd; the caller frees). Secrets (private keys, inline) are masked. */
+/* A tree as JSON, indented, behind the n bytes in *out (malloc'd, NULL at first; the caller frees). mask_secrets: keys and
+ * passwords given inline become "[redacted]". False: no memory. */
 bool doc_to_json(const struct doc *d, char **out, size_t *n, bool mask_secrets);

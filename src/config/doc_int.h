@@ -4,8 +4,4 @@
  */
 #pragma once
 
-enum {
-	DOC_DEPTH_MAX = 64,
-	DOC_NODES_MAX = 1000000,
-	DOC_BYTES_MAX = 16 * 1024 * 1024
-};
+enum { DOC_DEPTH_MAX = 64, DOC_NODES_MAX = 1000000, DOC_BYTES_MAX = 16 * 1024 * 1024 };

@@ -64,7 +64,8 @@ static void put_number(struct out *o, const struct doc *d)
 {
 	char z[40];
 	uint64_t u;
-	if (!d->is_int && d->text.n && d->text.p[0] != '0' && str_u64(d->text, &u)) { /* beyond int64 */
+	if (!d->is_int && d->text.n && d->text.p[0] != '0' &&
+	    str_u64(d->text, &u)) { /* beyond int64 */
 		put(o, d->text.p, d->text.n);
 		return;
 	}

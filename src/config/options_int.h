@@ -7,5 +7,5 @@
 
 /* bootstrap: its layered_runtime is read; NULL: none. sets: "postern.NAME=VALUE", applied last. Mistakes are reported, what is
  * not mentioned has its default in *out. */
-void options_read(struct reader *r, const struct doc *bootstrap, const struct str *sets, unsigned nsets,
-		  struct options *out);
+void options_read(struct reader *r, const struct doc *bootstrap, const struct str *sets,
+		  unsigned nsets, struct options *out);
