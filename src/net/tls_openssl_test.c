@@ -545,6 +545,7 @@ static bool no_san(void *arg, enum tls_san_kind kind, struct str v)
 	return false;
 }
 
+/* long: one small story after the other, with the same two servers */
 static void verifying_the_server(void)
 {
 	struct tls_setup ss = server_setup(&pair_a, 1), strange = server_setup(&pair_stranger, 1);
@@ -656,6 +657,7 @@ static void pins(void)
 
 /* Client certificates */
 
+/* long: one small story after the other, with the same clients */
 static void client_certificates(int version)
 {
 	struct tls_setup ss = server_setup(&pair_a, 1), cs = client_setup();
