@@ -146,7 +146,7 @@ bool chain_copy(struct chain *c, const void *p, size_t n)
 		room = n;
 	for (size_t at = room; at < n;) {
 		struct chunk *k = chunk_new(n - at <= CHUNK_SMALL ? CHUNK_SMALL : CHUNK_LARGE);
-		size_t take = k && n - at < k->cap ? n - at : CHUNK_LARGE;
+		size_t take = k && k->cap < n - at ? k->cap : n - at;
 		bool ok = k && chain_append(&more, k, k->data, take);
 		if (ok) {
 			memcpy(k->data, from + at, take);

@@ -162,6 +162,20 @@ static void copies_fill_what_is_free(void)
 	chain_clear(&other);
 }
 
+static void copies_end_where_chunks_do(void)
+{
+	static const size_t ends[] = {CHUNK_SMALL, CHUNK_LARGE, CHUNK_LARGE + CHUNK_SMALL,
+				      2 * CHUNK_LARGE};
+	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+		for (size_t n = ends[i] - 1; n <= ends[i] + 1; n++) {
+			struct chain c = {0};
+			must(chain_copy(&c, source, n) && c.n == n);
+			check(&(struct both){c, source, n});
+			chain_clear(&c);
+		}
+	}
+}
+
 static void steady_state_takes_no_memory(void)
 {
 #if !ARENA_EMULATE
@@ -189,6 +203,7 @@ int main(void)
 	for (size_t i = 0; i < sizeof source; i++)
 		source[i] = (unsigned char)(random_u64() >> 56);
 	copies_fill_what_is_free();
+	copies_end_where_chunks_do();
 	random_deeds(false);
 	random_deeds(true);
 	steady_state_takes_no_memory();
