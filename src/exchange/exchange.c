@@ -213,13 +213,15 @@ static size_t gather_limit(const struct exchange *ex, const struct leg *leg)
 	return ex->peer->buffer_limit ? ex->peer->buffer_limit : LIMIT_GATHER;
 }
 
+/* Below the high mark a whole read may come: cutting it in two would cost a write more. */
 static size_t leg_room(const struct exchange *ex, const struct leg *leg)
 {
 	size_t have = leg->in.n + leg->held.n + leg->batch.n + leg->out.n;
-	size_t most = LIMIT_STREAM_HIGH;
-	if (leg->gathering) /* one byte more than allowed shows that the limit is exceeded */
-		most = gather_limit(ex, leg) + 1;
-	return have < most ? most - have : 0;
+	if (leg->gathering) { /* one byte more than allowed shows that the limit is exceeded */
+		size_t most = gather_limit(ex, leg) + 1;
+		return have < most ? most - have : 0;
+	}
+	return have < LIMIT_STREAM_HIGH ? CHUNK_LARGE : 0;
 }
 
 size_t exch_request_room(const struct exchange *ex)

@@ -121,7 +121,7 @@ static enum verdict redirect(struct exchange *ex)
 	if (d->host.p)
 		host = d->host;
 	if (d->port)
-		snprintf(port, sizeof port, ":%u", d->port);
+		snprintf(port, sizeof port, ":%u", d->port & 0xffffu);
 	if (d->path.p) {
 		struct str p, q;
 		bool has_query = str_cut(path, '?', &p, &q);
