@@ -14,12 +14,21 @@ enum admin_state { ADMIN_INITIALIZING, ADMIN_LIVE, ADMIN_DRAINING };
 void admin_set_state(enum admin_state s);
 
 enum admin_order { ADMIN_QUIT, ADMIN_DRAIN_LISTENERS, ADMIN_RELOAD };
+struct admin_option { /* a command line option, for /server_info */
+	const char *name, *value;
+	bool plain; /* a number or true, false: written without quotes */
+};
+/* All may be NULL. Called on the worker that serves the page. */
 struct admin_hooks {
 	bool (*order)(void *arg, enum admin_order what); /* any thread; carried out later. False: no memory */
 	bool (*dump)(void *arg, const struct model *m, char **out, size_t *n); /* config as JSON, free()d by the caller */
 	void (*status)(void *arg, struct control_status *out);
+	/* The address a listener is bound to (a port 0 resolved), "" when unknown. */
+	struct str (*address)(void *arg, const struct listener_cfg *l, unsigned address, char out[128]);
 	void *arg;
 	unsigned workers;
+	const struct admin_option *options; /* kept, not copied */
+	unsigned noptions;
 };
 /* Before workers start; hooks are copied. */
 void admin_register(const struct admin_hooks *hooks);

@@ -387,6 +387,33 @@ void stat_read_histogram(stat_id id, struct stat_summary *out)
 		out->p[i] = quantile(&b, out->count, qs[i]);
 }
 
+uint64_t stat_read_buckets(stat_id id, const double *bounds, unsigned n, uint64_t *out, uint64_t *sum)
+{
+	struct buckets b;
+	uint64_t count = 0;
+	double least, most;
+	unsigned k = 0;
+	memset(out, 0, n * sizeof *out);
+	*sum = 0;
+	if (id == 0 || id > stat_count() || info_of(id)->kind != STAT_HISTOGRAM)
+		return 0;
+	pthread_mutex_lock(&lock);
+	gather_all(&b, id);
+	pthread_mutex_unlock(&lock);
+	*sum = b.sum;
+	for (unsigned i = 0; i < OCTAVES * SUBS; i++) {
+		if (!b.n[i])
+			continue;
+		bucket_bounds(i, &least, &most);
+		while (k < n && bounds[k] < most)
+			out[k++] = count;
+		count += b.n[i];
+	}
+	while (k < n)
+		out[k++] = count;
+	return count;
+}
+
 /* Lock held. Makes the sums 0 by what is kept in gone. Without memory a part is left as it is. */
 static void reset_histogram(uint64_t *slot, stat_id id)
 {

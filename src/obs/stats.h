@@ -44,6 +44,8 @@ struct stat_summary {
 	double p[10]; /* P0 P25 P50 P75 P90 P95 P99 P99.5 P99.9 P100, as Envoy lists them */
 };
 void stat_read_histogram(stat_id id, struct stat_summary *out);
+/* out[i]: how many values were at most bounds[i] (rising), as exact as the buckets are. Returns how many there are in all. */
+uint64_t stat_read_buckets(stat_id id, const double *bounds, unsigned n, uint64_t *out, uint64_t *sum);
 struct stat_info {
 	enum stat_kind kind;
 	struct str name;
