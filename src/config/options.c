@@ -70,7 +70,7 @@ static bool one_of(struct reader *r, const struct doc *v, const char *const *nam
 	char all[80] = "";
 	size_t at = 0;
 	for (unsigned i = 0; names[i]; i++) {
-		if (v->kind == DOC_STRING && str_eq(v->text, str_of(names[i]))) {
+		if (v->kind == DOC_STRING && str_ieq(v->text, str_of(names[i]))) {
 			*out = i;
 			return true;
 		}

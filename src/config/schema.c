@@ -137,7 +137,10 @@ static void check_enum(struct check *c, const struct doc *d, const char *const *
 	for (; names[n]; n++) {
 		if (!names[n][0])
 			continue;
-		if (d->kind == DOC_STRING && str_eq(d->text, str_of(names[n])))
+		/* Our own names are in small letters, and may be written in Envoy's way. */
+		if (d->kind == DOC_STRING &&
+		    (islower((unsigned char)names[n][0]) ? str_ieq(d->text, str_of(names[n]))
+							 : str_eq(d->text, str_of(names[n]))))
 			return;
 		if (at < sizeof all)
 			at += (size_t)snprintf(all + at, sizeof all - at, "%s%s", at ? ", " : "",

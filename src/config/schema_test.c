@@ -235,6 +235,10 @@ static void any(void)
 		 "N 1:1 typed_filter_metadata: has no effect here: scripts see filter_metadata "
 		 "only"},
 		{&schema_msg_http_filter,
+		 "typed_config: {" TYPE_OF
+		 "postern.filters.http.lua.v1.Lua, on_error: FAIL, libraries: strict}",
+		 ""},
+		{&schema_msg_http_filter,
 		 "typed_config: {" TYPE_OF "postern.filters.http.lua.v1.Lua, on_error: fial}",
 		 "E 1:88 typed_config.on_error: unknown value \"fial\" (did you mean \"fail\"?)"},
 		{&schema_msg_http_filter,
@@ -306,7 +310,7 @@ static void options(void)
 		"true}}}, "
 		"{static_layer: {postern.max_calls: '7', envoy.reloadable_features.x: false, re2: "
 		"{a: 1}}}]}",
-		(struct str[]){STR("postern.lua.libraries=strict"), STR("postern.hard_stop=60"),
+		(struct str[]){STR("postern.lua.libraries=STRICT"), STR("postern.hard_stop=60"),
 			       STR("postern.retry_non_idempotent=false")},
 		3, &o);
 	test_same(
