@@ -234,6 +234,7 @@ target:
 	line = p + st->at;
 	t = p + st->mark;
 	q = scan_target(line + st->seen, end);
+	q = q < end ? q : end;
 	n = (size_t)(q - t);
 	if (n > lim->target)
 		return bad(st, 414, too_large);
@@ -269,35 +270,47 @@ version:
 
 /* ---- status line */
 
+/* What comes before the reason, byte by byte. */
+static enum h1_verdict slow_status(struct h1_parse *st, const char *p, const char *end)
+{
+	static const char form[] = "HTTP/1.9 999 ";
+	for (size_t i = 0; i < sizeof form - 1; i++) {
+		if (p + i == end)
+			return H1_MORE;
+		char c = p[i];
+		if (i == 12 && c != ' ' && c != '\r')
+			return bad(st, 502, c == '\n' ? bad_line_end : bad_start_line);
+		if (i < 12 && (form[i] == '9' ? !scan_is(c, SCAN_DIGIT) : c != form[i]))
+			return bad(st, 502, i < 8 ? bad_version : bad_start_line);
+		if (i == 7 && c > '1')
+			return bad(st, 502, bad_version);
+		if (i == 9 && (c < '1' || c > '5'))
+			return bad(st, 502, bad_start_line);
+	}
+	return H1_DONE;
+}
+
 /* RFC 9112 4: HTTP-version SP 3DIGIT SP [reason-phrase]; the second SP may be missing with the phrase. */
 static enum h1_verdict status_line(struct h1_parse *st, const char *p, const char *end,
 				   struct head *h)
 {
-	static const char form[] = "HTTP/1.9 999";
-	enum { FORM = sizeof form - 1 };
+	enum { FORM = sizeof "HTTP/1.9 999" - 1 };
 	const char *q;
+	enum h1_verdict r;
 
 	if (st->state == S_REASON) {
 		q = p + st->seen;
 	} else {
-		for (size_t i = 0; i < FORM; i++) {
-			if (p + i == end)
-				return H1_MORE;
-			if (form[i] == '9' ? !scan_is(p[i], SCAN_DIGIT) : p[i] != form[i])
-				return bad(st, 502, i < 8 ? bad_version : bad_start_line);
-			if (i == 7 && p[i] > '1')
-				return bad(st, 502, bad_version);
-			if (i == 9 && (p[i] < '1' || p[i] > '5'))
-				return bad(st, 502, bad_start_line);
+		if (end - p <= FORM || memcmp(p, "HTTP/1.1 200 ", FORM + 1)) {
+			r = slow_status(st, p, end);
+			if (r != H1_DONE)
+				return r;
 		}
-		if (p + FORM == end)
-			return H1_MORE;
-		if (p[FORM] != ' ' && p[FORM] != '\r')
-			return bad(st, 502, p[FORM] == '\n' ? bad_line_end : bad_start_line);
 		st->state = S_REASON;
 		q = p + FORM;
 	}
 	q = scan_value(q, end);
+	q = q < end ? q : end;
 	st->seen = (uint32_t)(q - p);
 	if (q == end || (*q == '\r' && q + 1 == end))
 		return H1_MORE;
@@ -407,7 +420,12 @@ static enum taken take_coding(struct h1_parse *st, struct str v, bool response)
 	return response ? KEEP : SKIP;
 }
 
-/* For the ids from FIELD_HOST to FIELD_EXPECT. */
+/* For the ids from FIELD_HOST to FIELD_EXPECT, one range in names.h. */
+#define SPECIAL(id) _Static_assert(id >= FIELD_HOST && id <= FIELD_EXPECT, "outside the range")
+SPECIAL(FIELD_CONTENT_LENGTH);
+SPECIAL(FIELD_TRANSFER_ENCODING);
+SPECIAL(FIELD_TE);
+#undef SPECIAL
 static __attribute__((noinline)) enum taken
 take_special(struct h1_parse *st, struct head *h, enum field_id id, struct str v, bool response)
 {
@@ -508,6 +526,12 @@ static void unfold(struct h1_parse *st, char *p, const char *c, const char *e)
 	st->val_n += (uint32_t)n + 1;
 }
 
+/* "\r\n" at q; both bytes are readable. */
+static inline bool is_crlf(const char *q)
+{
+	return memcmp(q, "\r\n", 2) == 0;
+}
+
 /* The lines up to the empty one. H1_DONE: *used is set. p is written to only for responses.
  *
  * long: the hot loop of the room, kept in one piece so that positions stay in registers; compiled once per
@@ -518,11 +542,12 @@ field_lines(struct h1_parse *st, const struct h1_limits *lim, char *p, const cha
 {
 	const char *line = p + st->at, *q = line + st->seen, *colon, *v, *e;
 	const unsigned bad_status = response ? 502 : 400;
-	const size_t max = name_max(lim);
+	struct field *f = h->f + h->n, *room = h->f + h->cap;
+	enum h1_verdict r;
 	enum field_id id;
 	size_t n;
 
-	if (st->state == S_VALUE || st->state == S_PENDING) {
+	if (st->state != S_NAME) {
 		colon = p + st->mark;
 		id = name_id_slack(line, (size_t)(colon - line));
 		if (st->state == S_VALUE)
@@ -531,22 +556,22 @@ field_lines(struct h1_parse *st, const struct h1_limits *lim, char *p, const cha
 		e = v + st->val_n;
 		goto pending;
 	}
-	for (;;) {
-		if (q == line) {
-			if (q == end)
+	if (q != line)
+		goto name;
+	for (;; line = q) {
+		if (*q == '\r') { /* perhaps one behind end, which q + 2 > end tells */
+			if (q + 2 > end)
 				goto more_name;
-			if (*q == '\r') {
-				if (q + 1 == end)
-					goto more_name;
-				if (q[1] != '\n')
-					return bad(st, bad_status, bad_line_end);
-				*used = (size_t)(q + 2 - p);
-				return H1_DONE;
-			}
+			if (q[1] != '\n')
+				return bad(st, bad_status, bad_line_end);
+			*used = (size_t)(q + 2 - p);
+			h->n = (uint16_t)(f - h->f);
+			return H1_DONE;
 		}
+	name:
 		colon = scan_colon(q, end);
-		if (__builtin_expect(colon == end, 0)) {
-			enum h1_verdict r = slow_name(st, lim, line, q, end, response);
+		if (__builtin_expect(colon >= end, 0)) {
+			r = slow_name(st, lim, line, q, end, response);
 			if (r != H1_DONE)
 				return r;
 			q = end;
@@ -554,11 +579,11 @@ field_lines(struct h1_parse *st, const struct h1_limits *lim, char *p, const cha
 		}
 		n = (size_t)(colon - line);
 		id = name_id_slack(line, n);
-		if (id == FIELD_OTHER || n > max) {
+		if (id == FIELD_OTHER || n > lim->name) {
 			if (n == 0)
 				return bad(st, bad_status, bad_name);
-			if (n > max || !scan_plain_name(line, n)) {
-				enum h1_verdict r = slow_name(st, lim, line, line, colon, response);
+			if (n > name_max(lim) || !scan_plain_name(line, n)) {
+				r = slow_name(st, lim, line, line, colon, response);
 				if (r != H1_DONE)
 					return r;
 			}
@@ -569,23 +594,14 @@ field_lines(struct h1_parse *st, const struct h1_limits *lim, char *p, const cha
 	value:
 		v = q;
 		q = scan_value(q, end);
-		if (__builtin_expect(q == end || *q != '\r', 0)) {
+		if (__builtin_expect(q + 2 > end || !is_crlf(q), 0)) {
+			q = q < end ? q : end;
 			const char *why = response ? NULL : spoils(id, v, q);
 			if (why)
 				return bad(st, 400, why);
-			if (q == end)
+			if (q == end || (*q == '\r' && q + 1 == end))
 				goto more_value;
 			return bad(st, bad_status, *q == '\n' ? bad_line_end : bad_value);
-		}
-		if (__builtin_expect(q + 1 == end, 0)) {
-			const char *why = response ? NULL : spoils(id, v, q);
-			if (why)
-				return bad(st, 400, why);
-			goto more_value;
-		}
-		if (__builtin_expect(q[1] != '\n', 0)) {
-			const char *why = response ? NULL : spoils(id, v, q);
-			return bad(st, bad_status, why ? why : bad_value);
 		}
 		v = colon + 1;
 		e = q;
@@ -596,48 +612,47 @@ field_lines(struct h1_parse *st, const struct h1_limits *lim, char *p, const cha
 			v = p + st->val;
 			e = v + st->val_n;
 		} else {
-			if (v < e && *v == ' ')
+			/* Nothing is below '!' here but blanks, and the CR at e; before v is the colon. */
+			v += *v == ' ';
+			while (__builtin_expect((unsigned char)*v <= ' ' && v < e, 0))
 				v++;
-			while (v < e && is_blank(*v))
-				v++;
-			while (e > v && is_blank(e[-1]))
+			while (__builtin_expect((unsigned char)e[-1] <= ' ' && e > v, 0))
 				e--;
 		}
 	pending:
-		if (response) {
-			if (__builtin_expect(q == end || is_blank(*q), 0)) {
-				st->val = (uint32_t)(v - p);
-				st->val_n = (uint32_t)(e - v);
-				if (q == end)
-					goto more_pending;
-				st->fold = true;
-				st->cont = (uint32_t)(q - p);
-				goto value;
-			}
+		if (response && __builtin_expect(q == end || is_blank(*q), 0)) {
+			st->val = (uint32_t)(v - p);
+			st->val_n = (uint32_t)(e - v);
+			if (q == end)
+				goto more_pending;
+			st->fold = true;
+			st->cont = (uint32_t)(q - p);
+			goto value;
 		}
 		st->fields++;
-		/* One range, see names.h: Host up to Expect. */
 		if ((unsigned)id - FIELD_HOST <= FIELD_EXPECT - FIELD_HOST) {
 			enum taken t =
 				take_special(st, h, id, (struct str){v, (size_t)(e - v)}, response);
 			if (t == FAULT)
 				return H1_BAD;
-			if (t == SKIP) {
-				line = q;
+			if (t == SKIP)
 				continue;
-			}
 		}
-		if (__builtin_expect(h->n == h->cap, 0) && !make_room(h))
-			return bad(st, response ? 502 : 503, no_memory);
-		struct field *f = &h->f[h->n++];
+		if (__builtin_expect(f == room, 0)) {
+			h->n = (uint16_t)(f - h->f);
+			if (!make_room(h))
+				return bad(st, response ? 502 : 503, no_memory);
+			f = h->f + h->n;
+			room = h->f + h->cap;
+		}
 		f->name_p = line;
 		f->value_p = v;
 		f->value_n = (uint32_t)(e - v);
 		f->name_n = (uint16_t)(colon - line);
 		f->id = (uint8_t)id;
 		f->mark = 0;
+		f++;
 		h->has[id / 64] |= (uint64_t)1 << id % 64;
-		line = q;
 	}
 more_name:
 	st->state = S_NAME;
@@ -652,16 +667,9 @@ more_pending:
 more:
 	st->at = (uint32_t)(line - p);
 	st->seen = (uint32_t)(q - line);
+	h->n = (uint16_t)(f - h->f);
 	return H1_MORE;
 }
-_Static_assert(FIELD_HOST<FIELD_CONTENT_LENGTH &&
-			  FIELD_HOST<FIELD_TRANSFER_ENCODING &&
-				     FIELD_HOST<FIELD_TE && FIELD_EXPECT> FIELD_CONTENT_LENGTH &&
-				     FIELD_EXPECT>
-				  FIELD_TRANSFER_ENCODING &&
-			  FIELD_EXPECT>
-		       FIELD_TE,
-	       "take_special() sees one range of ids");
 
 /* ---- Connection (RFC 9110 7.6.1) */
 

@@ -24,17 +24,24 @@ static inline bool is_skipped(unsigned id)
 /* memcpy for short runs, without its call. */
 static inline char *put(char *out, const char *p, size_t n)
 {
-	if (n >= 16) {
 #if SCAN_SSE2
+#define COPY(at) \
+	_mm_storeu_si128((__m128i *)(out + (at)), _mm_loadu_si128((const __m128i *)(p + (at))))
+	if (n >= 16) {
 		size_t i = 0;
-		for (; i + 16 < n; i += 16)
-			_mm_storeu_si128((__m128i *)(out + i),
-					 _mm_loadu_si128((const __m128i *)(p + i)));
-		_mm_storeu_si128((__m128i *)(out + n - 16),
-				 _mm_loadu_si128((const __m128i *)(p + n - 16)));
-#else
-		memcpy(out, p, n);
+		for (; i + 32 <= n; i += 32) {
+			COPY(i);
+			COPY(i + 16);
+		}
+		if (n - i > 16)
+			COPY(i);
+		COPY(n - 16);
+		return out + n;
+	}
+#undef COPY
 #endif
+	if (!SCAN_SSE2 && n > 16) {
+		memcpy(out, p, n);
 	} else if (n >= 8) {
 		memcpy(out, p, 8);
 		memcpy(out + n - 8, p + n - 8, 8);
@@ -55,15 +62,15 @@ static inline char *put_field(char *out, const struct field *f)
 {
 	/* As received, name and value lie side by side and one copy takes both; the two bytes between them
 	 * are written here, whatever they were. */
-	if ((uintptr_t)f->value_p - (uintptr_t)f->name_p == (size_t)f->name_n + 2) {
-		put(out, f->name_p, (size_t)f->name_n + 2 + f->value_n);
-		out += f->name_n;
-		memcpy(out, ": ", 2);
-		out += 2 + f->value_n;
+	size_t name = f->name_n, value = f->value_n;
+	if (f->value_p == f->name_p + name + 2) {
+		put(out, f->name_p, name + 2 + value);
+		memcpy(out + name, ": ", 2);
+		out += name + 2 + value;
 	} else {
-		out = put(out, f->name_p, f->name_n);
+		out = put(out, f->name_p, name);
 		out = PUT(out, ": ");
-		out = put(out, f->value_p, f->value_n);
+		out = put(out, f->value_p, value);
 	}
 	return PUT(out, "\r\n");
 }

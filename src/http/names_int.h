@@ -13,14 +13,25 @@ extern const uint8_t name_slots[NAME_SLOTS];
 extern const char name_padded[FIELD_IDS][NAME_ROOM];
 extern const uint8_t name_lengths[FIELD_IDS];
 
-/* n >= 2. First, middle and the last two bytes tell all listed names of one length apart. */
+/* n >= 2. Length, the four bytes in the middle and the last four (they may overlap); case is folded. */
 static inline unsigned name_slot(const char *p, size_t n)
 {
-	const unsigned char *u = (const unsigned char *)p;
-	uint32_t x = u[0] | (uint32_t)u[n / 2] << 8 | (uint32_t)u[n - 2] << 16 |
-		     (uint32_t)u[n - 1] << 24;
-	x = (x | 0x20202020u) + (uint32_t)n * 0x01010101u;
-	return x * 0x2e242fc9u >> 23;
+	uint32_t a, z;
+	if (__builtin_expect(n >= 4, 1)) {
+		memcpy(&a, p + n / 2 - 2, 4);
+		memcpy(&z, p + n - 4, 4);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+		a = __builtin_bswap32(a);
+		z = __builtin_bswap32(z);
+#endif
+	} else {
+		a = (unsigned char)p[0] | (uint32_t)(unsigned char)p[1] << 8;
+		z = (unsigned char)p[n - 1];
+	}
+	a |= 0x20202020u;
+	z |= 0x20202020u;
+	a ^= z << 7 | z >> 25;
+	return (a + (uint32_t)n * 0x01010101u) * 0xcc582eefu >> 23;
 }
 
 /* As name_id; up to 15 bytes behind p + n are read. */
@@ -38,12 +49,12 @@ static inline enum field_id name_id_slack(const char *p, size_t n)
 		__m128i x = _mm_loadu_si128((const __m128i *)(p + i));
 		/* Of all bytes in these names only letters have bit 6: bit 5 is their case. */
 		__m128i fold = _mm_srli_epi16(_mm_and_si128(w, _mm_set1_epi8(0x40)), 1);
-		unsigned diff =
-			~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_or_si128(x, fold), w)) &
-			0xffff;
-		if (n - i <= 16)
-			return diff << (16 - (n - i)) & 0xffff ? FIELD_OTHER : (enum field_id)id;
-		if (diff)
+		__m128i same = _mm_cmpeq_epi8(_mm_or_si128(x, fold), w);
+		/* How many bytes from here on are equal, at most 16. */
+		unsigned equal = (unsigned)__builtin_ctz(~(unsigned)_mm_movemask_epi8(same));
+		if (n - i <= equal)
+			return (enum field_id)id;
+		if (equal < 16)
 			return FIELD_OTHER;
 	}
 #else

@@ -27,10 +27,11 @@ static inline struct path_want ref_path(const char *p, size_t n, bool dots, bool
 	}
 	/* 1. escapes */
 	for (size_t i = 0; i < path; i++) {
-		unsigned byte;
+		unsigned byte = 0;
 		bool esc = p[i] == '%' && i + 2 < path && isxdigit((unsigned char)p[i + 1]) &&
-			   isxdigit((unsigned char)p[i + 2]) &&
-			   sscanf(p + i + 1, "%2x", &byte) == 1;
+			   isxdigit((unsigned char)p[i + 2]);
+		if (esc)
+			byte = (unsigned)strtoul((char[3]){p[i + 1], p[i + 2], 0}, NULL, 16);
 		if (p[i] == '%' && dots && (!esc || byte == 0)) {
 			w.n = -1;
 			goto out;
@@ -46,7 +47,7 @@ static inline struct path_want ref_path(const char *p, size_t n, bool dots, bool
 		else if (dots && byte < 128 && (isalnum((int)byte) || strchr("-._~", (int)byte)))
 			s[k++] = (char)byte;
 		else
-			k += (size_t)sprintf(s + k, dots ? "%%%c%c" : "%%%c%c",
+			k += (size_t)sprintf(s + k, "%%%c%c",
 					     dots ? toupper((unsigned char)p[i + 1]) : p[i + 1],
 					     dots ? toupper((unsigned char)p[i + 2]) : p[i + 2]);
 		i += 2;

@@ -41,61 +41,61 @@ static inline const char *scan_while(const char *q, const char *end, unsigned cl
 	return q;
 }
 
-/* The first byte that may not stand in a field value, or end. 15 bytes behind end are read. */
+/* The three below read up to 16 bytes behind end, and may find there what they look for: a result that is not
+ * below end means that nothing was found. */
+
+/* The first byte at or after q that may not stand in a field value. */
 static inline const char *scan_value(const char *q, const char *end)
 {
 #if SCAN_SSE2
-	for (; q < end; q += 16) {
+	do {
 		__m128i x = _mm_loadu_si128((const __m128i *)q);
 		__m128i low = _mm_cmpeq_epi8(_mm_min_epu8(x, _mm_set1_epi8(0x1f)), x);
 		low = _mm_andnot_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('\t')), low);
 		low = _mm_or_si128(low, _mm_cmpeq_epi8(x, _mm_set1_epi8(0x7f)));
 		unsigned m = (unsigned)_mm_movemask_epi8(low);
-		if (m) {
-			q += __builtin_ctz(m);
-			return q < end ? q : end;
-		}
-	}
-	return end;
+		if (m)
+			return q + __builtin_ctz(m);
+		q += 16;
+	} while (q < end);
+	return q;
 #else
 	return scan_while(q, end, SCAN_VALUE);
 #endif
 }
 
-/* The first byte that may not stand in a request target, or end. 15 bytes behind end are read. */
+/* The first byte at or after q that may not stand in a request target. */
 static inline const char *scan_target(const char *q, const char *end)
 {
 #if SCAN_SSE2
-	for (; q < end; q += 16) {
+	do {
 		__m128i x = _mm_loadu_si128((const __m128i *)q);
 		__m128i ok = _mm_cmpgt_epi8(x, _mm_set1_epi8(0x20)); /* signed: >= 0x80 is below */
 		__m128i bad = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8(0x7f)),
 					   _mm_cmpeq_epi8(x, _mm_set1_epi8('#')));
 		unsigned m = (unsigned)_mm_movemask_epi8(_mm_andnot_si128(bad, ok)) ^ 0xffff;
-		if (m) {
-			q += __builtin_ctz(m);
-			return q < end ? q : end;
-		}
-	}
-	return end;
+		if (m)
+			return q + __builtin_ctz(m);
+		q += 16;
+	} while (q < end);
+	return q;
 #else
 	return scan_while(q, end, SCAN_TARGET);
 #endif
 }
 
-/* The first ':' at or after q, or end. 15 bytes behind end are read. */
+/* The first ':' at or after q. */
 static inline const char *scan_colon(const char *q, const char *end)
 {
 #if SCAN_SSE2
-	for (; q < end; q += 16) {
+	do {
 		__m128i x = _mm_loadu_si128((const __m128i *)q);
 		unsigned m = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(x, _mm_set1_epi8(':')));
-		if (m) {
-			q += __builtin_ctz(m);
-			return q < end ? q : end;
-		}
-	}
-	return end;
+		if (m)
+			return q + __builtin_ctz(m);
+		q += 16;
+	} while (q < end);
+	return q;
 #else
 	while (q < end && *q != ':')
 		q++;
