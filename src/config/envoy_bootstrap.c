@@ -170,6 +170,21 @@ static const struct route_config *admin_routes(struct reader *r)
 	return rc;
 }
 
+/* access_log, or the one of access_log_path, the old way to say it. */
+static void admin_logs(struct reader *r, const struct doc *admin, struct hcm_cfg *h)
+{
+	struct str path = read_str(r, admin, "access_log_path");
+	h->logs = envoy_access_logs(r, envoy_list(admin, "access_log"), &h->nlogs);
+	if (h->nlogs || path.n == 0 || str_eq(path, STR("/dev/null")))
+		return;
+	h->logs = envoy_array(r, 1, sizeof *h->logs);
+	if (!h->logs)
+		return;
+	h->logs->path = path;
+	h->logs->format = format_compile(r->arena, r->diags, admin, str_of(format_default_line));
+	h->nlogs = h->logs->format != NULL;
+}
+
 static struct hcm_cfg *admin_hcm(struct reader *r, const struct filter_type *type)
 {
 	struct doc *empty = doc_new(r->arena, DOC_MAP, (struct doc_place){"admin", 0, 0});
@@ -190,7 +205,7 @@ static struct hcm_cfg *admin_hcm(struct reader *r, const struct filter_type *typ
 	f->config = type->compile ? type->compile(&c, empty) : NULL;
 	if (f->config && type->free_config)
 		envoy_on_free(r, type->free_config, f->config);
-	h->logs = envoy_access_logs(r, envoy_list(admin, "access_log"), &h->nlogs);
+	admin_logs(r, admin, h);
 	return h->routes ? h : NULL;
 }
 
@@ -213,7 +228,12 @@ bool model_add_admin_listener(struct model *m, const struct filter_type *const *
 		envoy_array(&r, m->nlisteners + 1, sizeof(struct listener_cfg *));
 	struct chain_cfg *chain = envoy_array(&r, 1, sizeof *chain);
 	struct hcm_cfg *hcm = admin_hcm(&r, *t);
-	if (!l || !all || !chain || !hcm || diags->errors != before)
+	if (!l || !all || !chain || !hcm || m->arena.over) {
+		if (diags->errors == before)
+			envoy_no_memory(&r, NULL);
+		return false;
+	}
+	if (diags->errors != before)
 		return false;
 	*chain = (struct chain_cfg){
 		.name = STR("admin"), .hcm = hcm, .handshake_us = LIMIT_HANDSHAKE_US};

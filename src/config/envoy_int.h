@@ -47,15 +47,16 @@ void envoy_common_http(struct reader *r, const struct doc *d, struct envoy_commo
 bool envoy_proper_case(const struct doc *http1);
 
 /* envoy_route.c. off[i]: filter i of hcm is off unless a route has something for it; NULL: none is. NULL: no memory. */
-const struct route_config *envoy_route_config(struct reader *r, const struct doc *d, const struct hcm_cfg *hcm,
-					      const bool *off);
+const struct route_config *envoy_route_config(struct reader *r, const struct doc *d,
+					      const struct hcm_cfg *hcm, const bool *off);
 /* envoy_retry.c */
 const struct retry_policy *envoy_retry(struct reader *r, const struct doc *d);
 /* RegexMatchAndSubstitute. False: absent or wrong. */
-bool envoy_substitute(struct reader *r, const struct doc *d, const char *field, const struct regex **regex,
-		      struct str *with);
+bool envoy_substitute(struct reader *r, const struct doc *d, const char *field,
+		      const struct regex **regex, struct str *with);
 /* A list of HeaderMatcher. */
-struct field_match *envoy_field_matches(struct reader *r, const struct doc *d, const char *field, unsigned *n);
+struct field_match *envoy_field_matches(struct reader *r, const struct doc *d, const char *field,
+					unsigned *n);
 
 /* envoy_log.c */
 struct access_log_cfg *envoy_access_logs(struct reader *r, const struct doc *list, unsigned *n);

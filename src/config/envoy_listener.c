@@ -120,6 +120,7 @@ static void read_chain(struct reader *r, const struct doc *d, struct chain_cfg *
 
 static void read_chains(struct reader *r, const struct doc *d, struct listener_cfg *l)
 {
+	unsigned before = r->diags->errors;
 	const struct doc *list = envoy_list(d, "filter_chains"),
 			 *rest = read_field(d, "default_filter_chain");
 	l->chains = envoy_array(r, list ? list->n : 0, sizeof *l->chains);
@@ -129,7 +130,8 @@ static void read_chains(struct reader *r, const struct doc *d, struct listener_c
 		read_chain(r, rest, l->fallback);
 	if (!list && !rest)
 		diag_add(r->diags, DIAG_ERROR, d, "filter_chains is missing");
-	for (unsigned i = 0; i < l->nchains; i++)
+	/* What was read wrongly may look alike. */
+	for (unsigned i = 0; r->diags->errors == before && i < l->nchains; i++)
 		for (unsigned k = 0; k < i; k++)
 			if (chains_overlap(&l->chains[i], &l->chains[k])) {
 				diag_at(r->diags, DIAG_ERROR, l->chains[i].at,

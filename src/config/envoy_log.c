@@ -187,19 +187,15 @@ static bool read_log(struct reader *r, const struct doc *d, struct access_log_cf
 		log->path = read_str_needed(r, body, "path");
 		if (log->path.p)
 			log->path = read_path(r, log->path);
-		if (!log->path.p)
-			return false;
 	} else {
 		if (schema_find(type))
 			diag_add(r->diags, DIAG_ERROR, any, "%.*s is no access log", STR_ARG(type));
 		return false;
 	}
-	log->format = log_format(r, body);
-	if (!log->format)
-		return false;
-	log->json = log->own_newline = log->format->kind == FORMAT_JSON;
 	envoy_log_filter(r, filter, log);
-	return true;
+	log->format = log_format(r, body);
+	log->json = log->own_newline = log->format && log->format->kind == FORMAT_JSON;
+	return log->path.p && log->format;
 }
 
 struct access_log_cfg *envoy_access_logs(struct reader *r, const struct doc *list, unsigned *n)

@@ -523,7 +523,7 @@ static void add_wildcard(struct reader *r, const struct doc *at, struct wildcard
 {
 	for (unsigned i = 0; i < *n; i++)
 		if (str_eq(list[i].text, text)) {
-			twice(r, at, text, list[i].vhost);
+			twice(r, at, at->text, list[i].vhost);
 			return;
 		}
 	list[(*n)++] = (struct wildcard){text, v};

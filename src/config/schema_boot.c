@@ -77,7 +77,7 @@ static const struct schema_field cluster_manager_fields[] = {
 MESSAGE(cluster_manager, "envoy.config.bootstrap.v3.ClusterManager");
 
 static const struct schema_field admin_fields[] = {
-	F(1, access_log_path, TYPE(STRING), OLD, REFUSED("write access_log")),
+	F(1, access_log_path, TYPE(STRING), OLD),
 	F(2, profile_path, TYPE(STRING), HARMLESS("there is no profiler inside")),
 	F(3, address, MSG(address)),
 	F(4, socket_options, LIST, TYPE(MESSAGE), REFUSED("")),

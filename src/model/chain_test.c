@@ -28,8 +28,8 @@ static struct cidr range(const char *ip, unsigned bits)
 	return c;
 }
 
-static const char *served(const struct listener_cfg *l, const char *sni, const char *alpn, bool tls, const char *to,
-			  const char *from)
+static const char *served(const struct listener_cfg *l, const char *sni, const char *alpn, bool tls,
+			  const char *to, const char *from)
 {
 	struct str alpns[] = {str_of(alpn), STR("http/1.1")};
 	struct address local = address(to, 443), remote = address(from, 5000);
@@ -53,7 +53,10 @@ static void names(void)
 		{.name = STR("any")},
 		{.name = STR("wide"), .server_names = wide, .nserver_names = 1},
 		{.name = STR("exact"), .server_names = exact, .nserver_names = 2},
-		{.name = STR("narrow"), .server_names = narrow, .nserver_names = 1, .transport = TRANSPORT_TLS},
+		{.name = STR("narrow"),
+		 .server_names = narrow,
+		 .nserver_names = 1,
+		 .transport = TRANSPORT_TLS},
 	};
 	struct chain_cfg fallback = {.name = STR("fallback")};
 	struct listener_cfg l = {.chains = chains, .nchains = 4};
@@ -75,7 +78,8 @@ static void names(void)
 
 static void addresses(void)
 {
-	struct cidr ten[] = {range("10.0.0.0", 8)}, narrow[] = {range("10.1.0.0", 17), range("fd00::", 9)};
+	struct cidr ten[] = {range("10.0.0.0", 8)},
+		    narrow[] = {range("10.1.0.0", 17), range("fd00::", 9)};
 	static struct str h2[] = {STR("h2")}, h1[] = {STR("http/1.1")};
 	struct chain_cfg chains[] = {
 		{.name = STR("ten"), .dest = ten, .ndest = 1},
@@ -118,8 +122,10 @@ static void addresses(void)
 
 static void overlaps(void)
 {
-	static struct str ab[] = {STR("a"), STR("b")}, bc[] = {STR("b"), STR("c")}, c[] = {STR("c")};
-	struct chain_cfg x = {.server_names = ab, .nserver_names = 2}, y = {.server_names = bc, .nserver_names = 2};
+	static struct str ab[] = {STR("a"), STR("b")}, bc[] = {STR("b"), STR("c")},
+			  c[] = {STR("c")};
+	struct chain_cfg x = {.server_names = ab, .nserver_names = 2},
+			 y = {.server_names = bc, .nserver_names = 2};
 	must(chains_overlap(&x, &y));
 	y.server_names = c;
 	y.nserver_names = 1;

@@ -22,8 +22,9 @@ static const char *shown(const struct format *f)
 			n += (size_t)snprintf(out + n, sizeof out - n, "%.*s", STR_ARG(p->text));
 			continue;
 		}
-		n += (size_t)snprintf(out + n, sizeof out - n, "<%d%s%s:%.*s", p->op, p->whole ? "!" : "",
-				      p->no_query ? "#" : "", STR_ARG(p->name));
+		n += (size_t)snprintf(out + n, sizeof out - n, "<%d%s%s:%.*s", p->op,
+				      p->whole ? "!" : "", p->no_query ? "#" : "",
+				      STR_ARG(p->name));
 		if (p->alt.n)
 			n += (size_t)snprintf(out + n, sizeof out - n, "?%.*s", STR_ARG(p->alt));
 		if (p->max)
@@ -141,7 +142,8 @@ static void json(void)
 	snprintf(want, sizeof want,
 		 "{\"a\\\"\":\"x\\n<%d:y>\\\"\",\"b\":<%d!:>,\"c\":[5,\"5.5\",true,null,<%d!:>],"
 		 "\"d\":{\"z\":<%d!:>},\"e\":{},\"f\":\"\",\"g\":\"<%d:><%d:>\"}",
-		 FMT_REQ, FMT_RESPONSE_CODE, FMT_PROTOCOL, FMT_DURATION, FMT_RESPONSE_CODE, FMT_PROTOCOL);
+		 FMT_REQ, FMT_RESPONSE_CODE, FMT_PROTOCOL, FMT_DURATION, FMT_RESPONSE_CODE,
+		 FMT_PROTOCOL);
 	if (strcmp(shown(f), want) != 0) {
 		fprintf(stderr, "%s\nnot\n%s\n", shown(f), want);
 		must(!"same");
@@ -163,8 +165,8 @@ static void out_of_memory(void)
 		arena_trim();
 		mem_fail_nth(nth);
 		const struct format *f = format_compile_json(&a, &diags, m);
-		const struct format *g =
-			format_compile(&a, &diags, m, STR("a%REQ(X?y)%b%DYNAMIC_METADATA(a)%%HOSTNAME%"));
+		const struct format *g = format_compile(
+			&a, &diags, m, STR("a%REQ(X?y)%b%DYNAMIC_METADATA(a)%%HOSTNAME%"));
 		uint64_t left = mem_fail_left();
 		mem_fail_nth(0);
 		must((f && g) == (left > 0) || diags.errors == 0);

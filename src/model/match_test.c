@@ -92,7 +92,9 @@ static void fields(void)
 	m.string.text = STR("");
 	must(field_matches(&m, &h0));
 
-	struct field_match c = {STR("cookie"), FIELD_COOKIE, FIELD_MATCH_STRING,
+	struct field_match c = {STR("cookie"),
+				FIELD_COOKIE,
+				FIELD_MATCH_STRING,
 				{STRING_CONTAINS, false, STR("wp=1")}};
 	must(field_matches(&c, &hc) && !field_matches(&c, &h0) && !field_matches(&c, &h2));
 
@@ -134,12 +136,14 @@ static void ranges(void)
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		const char *f[] = {"n", cases[i].value, NULL};
 		struct head h = head_of(f);
-		struct field_match m = {.name = STR("n"), .kind = FIELD_MATCH_RANGE, .from = -5, .to = 5};
+		struct field_match m = {
+			.name = STR("n"), .kind = FIELD_MATCH_RANGE, .from = -5, .to = 5};
 		must(field_matches(&m, &h) == cases[i].yes);
 	}
 	const char *least[] = {"n", "-9223372036854775808", NULL};
 	struct head h = head_of(least);
-	struct field_match m = {.name = STR("n"), .kind = FIELD_MATCH_RANGE, .from = INT64_MIN, .to = 0};
+	struct field_match m = {
+		.name = STR("n"), .kind = FIELD_MATCH_RANGE, .from = INT64_MIN, .to = 0};
 	must(field_matches(&m, &h));
 }
 
@@ -172,10 +176,12 @@ static void cookies(void)
 	static const struct {
 		const char *first, *second, *name, *value; /* value NULL: absent */
 	} cases[] = {
-		{"a=1", "", "a", "1"},	       {"b=2;a=1", "", "a", "1"},  {"a=2; a=1", "", "a", "2"},
-		{"a=\"1\"", "", "a", "1"},     {"b=1", "a=1", "a", "1"},   {"A=1", "", "a", NULL},
-		{" a=1 ", "", "a", "1"},       {"a = 1", "", "a", NULL},   {"a=\"1", "", "a", "\"1"},
-		{"a=", "", "a", ""},	       {"a", "", "a", NULL},	   {"a b=1", "", "a b", "1"},
+		{"a=1", "", "a", "1"},         {"b=2;a=1", "", "a", "1"},
+		{"a=2; a=1", "", "a", "2"},    {"a=\"1\"", "", "a", "1"},
+		{"b=1", "a=1", "a", "1"},      {"A=1", "", "a", NULL},
+		{" a=1 ", "", "a", "1"},       {"a = 1", "", "a", NULL},
+		{"a=\"1", "", "a", "\"1"},     {"a=", "", "a", ""},
+		{"a", "", "a", NULL},          {"a b=1", "", "a b", "1"},
 		{"ab=1; =3", "b=4", "b", "4"}, {"a=\"", "", "a", "\""},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -183,7 +189,8 @@ static void cookies(void)
 		struct head h = head_of(f);
 		struct str v = cookie_value(&h, str_of(cases[i].name));
 		must(cases[i].value ? v.p && str_eq(v, str_of(cases[i].value)) : !v.p);
-		struct cookie_match m = {str_of(cases[i].name), {STRING_EXACT, false, STR("1")}, true};
+		struct cookie_match m = {
+			str_of(cases[i].name), {STRING_EXACT, false, STR("1")}, true};
 		must(cookie_matches(&m, &h) == !(v.p && str_eq(v, STR("1"))));
 	}
 	struct head none = head_of(NULL);
@@ -210,8 +217,9 @@ static void expressions(void)
 	regex_free(r);
 	/* Bytes, not UTF-8, and '.' is no newline. */
 	r = regex_new(STR("a..b"), err, sizeof err);
-	must(r && regex_full_match(r, STR("a\xc3\xa9"
-					  "b")) &&
+	must(r &&
+	     regex_full_match(r, STR("a\xc3\xa9"
+				     "b")) &&
 	     regex_full_match(r, STR("a\xff\xff"
 				     "b")) &&
 	     !regex_full_match(r, STR("a\n\nb")));

@@ -17,10 +17,13 @@ static void host(int i, const char *name)
 /* The hosts that a real Envoy was asked about. */
 static void build_hosts(void)
 {
-	static struct wildcard suffixes[] = {
-		{STR(".b.a.com"), &hosts[3]}, {STR("-x.a.com"), &hosts[4]}, {STR(".a.com"), &hosts[2]}};
-	static struct wildcard prefixes[] = {{STR("www.foo."), &hosts[6]}, {STR("www."), &hosts[5]}};
-	static const char *const names[] = {"ex", "exp", "s1", "s2", "s3", "p1", "p2", "any", "v6", "v6p"};
+	static struct wildcard suffixes[] = {{STR(".b.a.com"), &hosts[3]},
+					     {STR("-x.a.com"), &hosts[4]},
+					     {STR(".a.com"), &hosts[2]}};
+	static struct wildcard prefixes[] = {{STR("www.foo."), &hosts[6]},
+					     {STR("www."), &hosts[5]}};
+	static const char *const names[] = {"ex", "exp", "s1",  "s2", "s3",
+					    "p1", "p2",  "any", "v6", "v6p"};
 	for (int i = 0; i < 10; i++)
 		host(i, names[i]);
 	rc = (struct route_config){.suffixes = suffixes,
@@ -40,33 +43,22 @@ static void virtual_hosts(void)
 	static const struct {
 		const char *host, *with_port, *without_port;
 	} cases[] = {
-		{"a.com", "ex", "ex"},
-		{"A.COM", "ex", "ex"},
-		{"a.com:80", "any", "ex"},
-		{"a.com:81", "exp", "ex"},
-		{"x.a.com", "s1", "s1"},
-		{"x.A.com:1", "any", "s1"},
-		{".a.com", "any", "any"},
-		{"b.a.com", "s1", "s1"},
-		{"c.b.a.com", "s2", "s2"},
-		{"y-x.a.com", "s3", "s3"},
-		{"-x.a.com", "s1", "s1"},
-		{"www.foo.de", "p2", "p2"},
-		{"www.foo.a.com", "s1", "s1"},
-		{"www.", "any", "any"},
-		{"WWW.z", "p1", "p1"},
-		{"[::2]", "v6", "v6"},
-		{"[::2]:8", "any", "v6"},
-		{"[::1]:80", "v6p", "any"},
-		{"a.com:", "any", "ex"},
-		{"a.com:x", "any", "ex"},
+		{"a.com", "ex", "ex"},         {"A.COM", "ex", "ex"},    {"a.com:80", "any", "ex"},
+		{"a.com:81", "exp", "ex"},     {"x.a.com", "s1", "s1"},  {"x.A.com:1", "any", "s1"},
+		{".a.com", "any", "any"},      {"b.a.com", "s1", "s1"},  {"c.b.a.com", "s2", "s2"},
+		{"y-x.a.com", "s3", "s3"},     {"-x.a.com", "s1", "s1"}, {"www.foo.de", "p2", "p2"},
+		{"www.foo.a.com", "s1", "s1"}, {"www.", "any", "any"},   {"WWW.z", "p1", "p1"},
+		{"[::2]", "v6", "v6"},         {"[::2]:8", "any", "v6"}, {"[::1]:80", "v6p", "any"},
+		{"a.com:", "any", "ex"},       {"a.com:x", "any", "ex"},
 	};
 	build_hosts();
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		rc.ignore_port = false;
-		must(str_eq(vhost_match(&rc, str_of(cases[i].host))->name, str_of(cases[i].with_port)));
+		must(str_eq(vhost_match(&rc, str_of(cases[i].host))->name,
+			    str_of(cases[i].with_port)));
 		rc.ignore_port = true;
-		must(str_eq(vhost_match(&rc, str_of(cases[i].host))->name, str_of(cases[i].without_port)));
+		must(str_eq(vhost_match(&rc, str_of(cases[i].host))->name,
+			    str_of(cases[i].without_port)));
 	}
 	must(vhost_match(&rc, STR("")) == NULL);
 	char longest[2000];
@@ -127,7 +119,8 @@ static void paths(void)
 		must(one((struct route){.path_kind = cases[i].kind,
 					.case_sensitive = !cases[i].any_case,
 					.path = str_of(cases[i].path)},
-			 (struct route_ask){.head = &h, .path = str_of(cases[i].asked)}) == cases[i].yes);
+			 (struct route_ask){.head = &h, .path = str_of(cases[i].asked)}) ==
+		     cases[i].yes);
 	char err[100];
 	struct regex *rx = regex_new(STR("/a/[0-9]+"), err, sizeof err);
 	if (rx) {
@@ -146,7 +139,8 @@ static void conditions(void)
 	const char *f[] = {"content-type", "application/grpc+proto", "cookie", "a=1", NULL};
 	const char *g[] = {"content-type", "application/grpcx", NULL};
 	struct head h = request("POST", f), not = request("POST", g);
-	struct route_ask ask = {.head = &h, .path = STR("/"), .query = STR("q=1"), .random = 1000007};
+	struct route_ask ask = {
+		.head = &h, .path = STR("/"), .query = STR("q=1"), .random = 1000007};
 	must(one((struct route){.grpc_only = true}, ask));
 	ask.head = &not ;
 	must(!one((struct route){.grpc_only = true}, ask));
@@ -177,9 +171,12 @@ static void conditions(void)
 
 static void first_that_matches(void)
 {
-	struct field_match want = {STR("cookie"), FIELD_COOKIE, FIELD_MATCH_STRING,
+	struct field_match want = {STR("cookie"),
+				   FIELD_COOKIE,
+				   FIELD_MATCH_STRING,
 				   {STRING_CONTAINS, false, STR("wp=1")}};
-	struct route a = {.headers = &want, .nheaders = 1, .path = STR("/"), .case_sensitive = true};
+	struct route a = {
+		.headers = &want, .nheaders = 1, .path = STR("/"), .case_sensitive = true};
 	struct route b = {.path = STR("/"), .case_sensitive = true};
 	struct route *routes[] = {&a, &b};
 	struct vhost v = {.routes = routes, .nroutes = 2};
