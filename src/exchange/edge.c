@@ -29,6 +29,38 @@ static bool has_semicolon_dots(struct str path)
 	return false;
 }
 
+/* The route that an origin which takes "..;" for ".." would think of. */
+static const struct route *lenient_route(struct exchange *ex)
+{
+	struct str path = ex->path_only;
+	char *copy = arena_alloc(&ex->arena, path.n);
+	size_t n = 0;
+	bool slash;
+	if (!copy || !ex->vhost)
+		return NULL;
+	for (size_t i = 0; i < path.n; i++) {
+		bool dots = n && copy[n - 1] == '.';
+		for (size_t k = n; dots && k && copy[k - 1] != '/'; k--)
+			dots = copy[k - 1] == '.';
+		if (path.p[i] == ';' && dots)
+			while (i < path.n && path.p[i] != '/')
+				i++;
+		if (i < path.n)
+			copy[n++] = path.p[i];
+	}
+	ptrdiff_t m = path_normalize(copy, n, true, ex->hcm->merge_slashes, false, &slash);
+	if (m < 0)
+		return NULL;
+	struct route_ask ask = {.head = &ex->req.head, .path = {copy, (size_t)m}, .query = ex->query, .tls = ex->peer->tls, .random = ex->random};
+	return route_match(ex->vhost, &ask);
+}
+
+/* A route that answers instead of forwarding keeps something shut. */
+static bool guards(const struct route *r)
+{
+	return r && (r->action == ACTION_DIRECT || r->action == ACTION_REDIRECT);
+}
+
 /* False: answered. */
 static bool normalize(struct exchange *ex)
 {
@@ -292,11 +324,9 @@ void edge_request(struct exchange *ex)
 		most = r->max_duration_us;
 	if (most)
 		ex->deadline_us[DEADLINE_DURATION] = ex->began_us + most;
-	bool local = r && (r->action == ACTION_DIRECT || r->action == ACTION_REDIRECT);
-	if ((local || ex->model->options.strict_path || c->strict_path) && memchr(ex->path_only.p ? ex->path_only.p : "", ';', ex->path_only.n)) {
-		if (has_semicolon_dots(ex->path_only))
-			refuse(ex, 400, "path_semicolon");
-	}
+	if (ex->path_only.p && memchr(ex->path_only.p, ';', ex->path_only.n) && has_semicolon_dots(ex->path_only) &&
+	    (c->strict_path || ex->model->options.strict_path || guards(r) || guards(lenient_route(ex))))
+		refuse(ex, 400, "path_semicolon");
 }
 
 void edge_response(struct exchange *ex)
