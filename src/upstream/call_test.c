@@ -726,7 +726,6 @@ static void a_connection_that_does_not_come_times_out(void)
 	fix_up(&f, NULL);
 	must(listen(f.s.fd, 0) == 0);
 	fill_backlog(&f.s, fds, 4);
-	use_virtual_clock();
 	get(&a, f.u, f.m, f.c, "/");
 	pass_time(4900000);
 	must(!a.call->failed);
@@ -742,8 +741,7 @@ static void the_whole_answer_must_come_in_time(void)
 {
 	for (int stage = 0; stage < 3; stage++) {
 		fix_up(&f, NULL);
-		use_virtual_clock();
-		ask(&a, f.m, f.c, "GET", "/");
+			ask(&a, f.m, f.c, "GET", "/");
 		a.rq.timeout_us = 2000000;
 		open_call(&a, f.u);
 		take_peer(&p, &f.s);
@@ -760,14 +758,12 @@ static void the_whole_answer_must_come_in_time(void)
 		done(&a);
 		peer_close(&p);
 		fix_down(&f);
-		loop_set_clock(l, NULL, NULL);
 	}
 }
 
 static void a_silent_answer_is_idle_a_slow_one_is_not(void)
 {
 	fix_up(&f, NULL);
-	use_virtual_clock();
 	ask(&a, f.m, f.c, "GET", "/");
 	a.rq.idle_timeout_us = 1000000;
 	open_call(&a, f.u);
@@ -789,7 +785,6 @@ static void a_silent_answer_is_idle_a_slow_one_is_not(void)
 static void an_idle_connection_is_closed_after_55_seconds(void)
 {
 	fix_up(&f, NULL);
-	use_virtual_clock();
 	get(&a, f.u, f.m, f.c, "/");
 	take_peer(&p, &f.s);
 	peer_request(&p);
@@ -807,7 +802,6 @@ static void an_idle_connection_is_closed_after_55_seconds(void)
 static void an_origin_that_keeps_connections_for_5_seconds_is_left_after_4(void)
 {
 	fix_up(&f, NULL);
-	use_virtual_clock();
 	get(&a, f.u, f.m, f.c, "/");
 	take_peer(&p, &f.s);
 	peer_request(&p);
@@ -848,7 +842,6 @@ static void connections_retire_by_requests_and_by_age(void)
 	fix_down(&f);
 
 	fix_up(&f, two_seconds);
-	use_virtual_clock();
 	get(&a, f.u, f.m, f.c, "/");
 	take_peer(&p, &f.s);
 	peer_request(&p);
@@ -1007,8 +1000,7 @@ static void an_answer_of_the_policy_is_asked_again(void)
 	struct retry_policy rp = policy(RETRY_5XX, 2);
 	for (int whole = 0; whole < 2; whole++) {
 		fix_up(&f, NULL);
-		use_virtual_clock();
-		ask(&a, f.m, f.c, "POST", "/");
+			ask(&a, f.m, f.c, "POST", "/");
 		a.rq.retry = &rp;
 		a.rq.ended = false;
 		a.rq.length = 5;
@@ -1040,7 +1032,6 @@ static void an_answer_of_the_policy_is_asked_again(void)
 		if (!whole)
 			peer_close(&q);
 		fix_down(&f);
-		loop_set_clock(l, NULL, NULL);
 	}
 }
 
@@ -1175,7 +1166,6 @@ static void a_try_has_its_own_time(void)
 	struct retry_policy rp = policy(RETRY_5XX, 1);
 	rp.per_try_timeout_us = 500000;
 	fix_up(&f, NULL);
-	use_virtual_clock();
 	ask(&a, f.m, f.c, "GET", "/");
 	a.rq.retry = &rp;
 	a.rq.timeout_us = 10000000;
@@ -1199,7 +1189,6 @@ static void the_time_for_all_tries_ends_the_last(void)
 {
 	struct retry_policy rp = policy(RETRY_5XX, 100);
 	fix_up(&f, NULL);
-	use_virtual_clock();
 	ask(&a, f.m, f.c, "GET", "/");
 	a.rq.retry = &rp;
 	a.rq.timeout_us = 1000000;
