@@ -1,0 +1,108 @@
+/* src/filters/lua/chunks.c: bodyChunks() (lua-filter.md 5.2).
+ *
+ * Two ways. A body that lies here whole when the loop starts is walked in place while the head is still held, so that what the
+ * script writes gets a truthful length. Any other body streams: the head goes on, run.c hands over one batch after the other,
+ * and a message whose length is announced is sent chunked when the script's text speaks of setBytes (10.6: what was announced
+ * and what is sent must never differ).
+ */
+#include "filters/lua/lua_int.h"
+
+/* Envoy lets the object of the last round live on: only the next round ends it. */
+void chunks_settle(struct run *r)
+{
+	chain_move(&r->done, &r->chunk);
+	r->in_chunk = false;
+}
+
+static void start_round(struct run *r, struct chain *bytes)
+{
+	chunks_settle(r);
+	if (bytes)
+		chain_move(&r->chunk, bytes);
+	r->in_chunk = true;
+	r->chunk_number++;
+}
+
+/* Where the loop stands with the bytes at hand. 1: a round has begun; 0: the loop ends; -1: it has to wait for bytes. */
+int chunks_step(struct run *r, struct chain *bytes, bool end)
+{
+	if (r->stage == 0) {
+		r->stage = 1;
+		if (!chain_empty(bytes)) {
+			r->saw_body = true;
+			start_round(r, bytes);
+			return 1;
+		}
+	}
+	if (r->stage == 1) {
+		if (!end)
+			return -1;
+		r->stage = 2;
+		r->saw_body = r->end_stream = true;
+		if (!r->leg->trailers) { /* the end comes as a chunk of its own, an empty one */
+			start_round(r, NULL);
+			return 1;
+		}
+	}
+	r->end_stream = true;
+	return 0;
+}
+
+static void walk_in_place(struct run *r)
+{
+	r->in_place = true;
+	r->continued = true;
+	r->stage = 0;
+	chain_move(&r->rest, exch_held(r->ex, (enum leg_kind)r->kind));
+}
+
+static void walk_streaming(struct run *r)
+{
+	struct leg *leg = r->leg;
+	r->continued = true;
+	r->fixed = false;
+	if (leg->size >= 0 && head_has(r->head, FIELD_CONTENT_LENGTH)) {
+		if (r->env->script->writes_chunks)
+			leg->size = -1;
+		else
+			r->fixed = true;
+	}
+}
+
+/* The iterator: a closure over the handle (upvalue 3), for its generation. */
+static int next_chunk(lua_State *L)
+{
+	struct run *r = run_now;
+	const struct obj *handle = lua_touserdata(L, lua_upvalueindex(3));
+	if (handle->serial != r->serial)
+		obj_stale(L);
+	if (r->end_stream)
+		return 0;
+	run_may_yield(L);
+	struct obj *o = obj_new(L, OBJ_BUFFER);
+	o->which = 1;
+	o->sub = r->chunk_number + 1;
+	obj_keep(L, PLACE_CHUNK);
+	if (!r->continued) {
+		if (!r->saw_body && exch_gathered(r->ex, (enum leg_kind)r->kind))
+			walk_in_place(r);
+		else
+			walk_streaming(r);
+	}
+	if (r->in_place)
+		return chunks_step(r, &r->rest, true) == 1;
+	return run_yield(L, PENDING_CHUNK);
+}
+
+int chunks_iterator(lua_State *L)
+{
+	struct run *r = run_now;
+	obj_arg(L, OBJ_HANDLE);
+	if (r->saw_body)
+		return luaL_error(L, "cannot call bodyChunks after body processing has begun");
+	lua_pushvalue(L, UP_TABLE);
+	lua_pushvalue(L, UP_CACHE);
+	lua_pushvalue(L, 1);
+	lua_pushcclosure(L, next_chunk, 3);
+	return 1;
+}

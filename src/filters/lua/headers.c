@@ -1,0 +1,414 @@
+/* src/filters/lua/headers.c: the headers object (lua-filter.md 4.2), for both heads and both sets of trailers. */
+#include "base/must.h"
+#include "filters/lua/lua_int.h"
+
+enum { NAME_MOST = 1024 };
+
+struct head *headers_of(const struct obj *o)
+{
+	struct exchange *ex = run_now->ex;
+	switch (o->which) {
+	case HEADERS_REQUEST: return &ex->req.head;
+	case HEADERS_RESPONSE: return &ex->resp.head;
+	case TRAILERS_REQUEST: return ex->req.trailers;
+	default: return ex->resp.trailers;
+	}
+}
+
+static struct head *living_head(lua_State *L, const struct obj *o)
+{
+	struct head *h = headers_of(o);
+	if (!h)
+		obj_stale(L);
+	return h;
+}
+
+/* Envoy hides how a request was framed, not how an answer was. */
+static bool hidden(const struct head *h, const struct field *f)
+{
+	return f->id == FIELD_TRANSFER_ENCODING && !h->is_response;
+}
+
+static char *lower(char *to, struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		to[i] = (char)(s.p[i] >= 'A' && s.p[i] <= 'Z' ? s.p[i] | 0x20 : s.p[i]);
+	return to;
+}
+
+void headers_push_name(lua_State *L, int table, const struct field *f)
+{
+	char small[NAME_MOST];
+	if (f->id) {
+		lua_rawgeti(L, table, TABLE_NAMES + f->id);
+		return;
+	}
+	struct str n = field_name(f);
+	if (n.n <= sizeof small) {
+		lua_pushlstring(L, lower(small, n), n.n);
+		return;
+	}
+	lua_pushlstring(L, lower(lua_newuserdata(L, n.n), n), n.n);
+	lua_replace(L, -2);
+}
+
+/* --- iteration --- */
+
+int headers_next(lua_State *L)
+{
+	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	const struct head *h = living_head(L, o);
+	unsigned i = o->at;
+	while (i < h->n && hidden(h, &h->f[i]))
+		i++;
+	if (i >= h->n) {
+		o->open = false;
+		return 0;
+	}
+	const struct field *f = &h->f[i];
+	o->at = (uint16_t)(i + 1);
+	headers_push_name(L, UP_TABLE, f);
+	lua_pushlstring(L, f->value_p, f->value_n);
+	return 2;
+}
+
+/* The object itself is the state of the loop: no closure is made. Only a loop inside a loop over the same object gets an
+ * object of its own. */
+int headers_pairs(lua_State *L, struct obj *o)
+{
+	lua_rawgeti(L, UP_TABLE, TABLE_HEADERS_NEXT);
+	if (o->open && obj_loop_runs(L, o)) {
+		unsigned which = o->which;
+		o = obj_new(L, OBJ_HEADERS);
+		o->which = (uint8_t)which;
+	} else {
+		lua_pushvalue(L, 1);
+	}
+	o->open = true;
+	o->at = 0;
+	return 2;
+}
+
+/* --- what may be written --- */
+
+struct str headers_checked_name(lua_State *L, struct str name, const struct head *h, enum field_id *id)
+{
+	bool response = h->is_response;
+	*id = name_id(name.p, name.n);
+	if (*id == FIELD_HOST && !response)
+		*id = FIELD_AUTHORITY;
+	const struct name_info *known = &name_infos[*id];
+	if (*id) {
+		bool pseudo = known->flags & NAME_PSEUDO;
+		if (pseudo && response != (*id == FIELD_STATUS))
+			luaL_error(L, "%s cannot be set here", known->name);
+		return (struct str){known->name, known->n};
+	}
+	if (!field_name_ok(name) || name.n > UINT16_MAX)
+		luaL_error(L, "invalid header name");
+	char *p = arena_alloc(h->arena, name.n);
+	if (!p)
+		obj_no_memory(L);
+	return (struct str){lower(p, name), name.n};
+}
+
+void headers_check_value(lua_State *L, struct str name, struct str value)
+{
+	if (!field_value_ok(value)) {
+		lua_pushlstring(L, name.p, name.n);
+		luaL_error(L, "invalid header value for: %s", lua_tostring(L, -1));
+	}
+}
+
+static struct head *writable(lua_State *L, struct obj *o)
+{
+	struct run *r = run_now;
+	struct head *h = living_head(L, o);
+	if (h == r->head) {
+		if (r->continued)
+			luaL_error(L, "header map can no longer be modified");
+		if (r->kind == LEG_REQUEST && ((const struct lua_filter *)r->self->config)->clear_route_cache)
+			exch_clear_route(r->ex);
+		r->modified = true;
+	}
+	if (__builtin_expect(o->open, 0)) {
+		if (obj_loop_runs(L, o))
+			luaL_error(L, "header map cannot be modified while iterating");
+		o->open = false;
+	}
+	return h;
+}
+
+/* --- methods --- */
+
+static int get(lua_State *L)
+{
+	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	struct str name = obj_str(L, 2);
+	const struct head *h = living_head(L, o);
+	const struct field *f = head_find(h, name), *more;
+	if (!f || hidden(h, f)) {
+		lua_pushnil(L);
+		return 1;
+	}
+	more = head_find_next(h, f, name);
+	if (!more) {
+		lua_pushlstring(L, f->value_p, f->value_n);
+		return 1;
+	}
+	luaL_Buffer b;
+	luaL_buffinit(L, &b);
+	luaL_addlstring(&b, f->value_p, f->value_n);
+	for (; more; more = head_find_next(h, more, name)) {
+		luaL_addchar(&b, ',');
+		luaL_addlstring(&b, more->value_p, more->value_n);
+	}
+	luaL_pushresult(&b);
+	return 1;
+}
+
+static int get_at_index(lua_State *L)
+{
+	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	struct str name = obj_str(L, 2);
+	int64_t i = obj_integer(L, 3, -1, UINT16_MAX);
+	const struct head *h = living_head(L, o);
+	const struct field *f = head_find(h, name);
+	for (; f && i > 0; i--)
+		f = head_find_next(h, f, name);
+	if (!f || i < 0 || hidden(h, f))
+		lua_pushnil(L);
+	else
+		lua_pushlstring(L, f->value_p, f->value_n);
+	return 1;
+}
+
+static int get_num_values(lua_State *L)
+{
+	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	struct str name = obj_str(L, 2);
+	const struct head *h = living_head(L, o);
+	unsigned n = 0;
+	for (const struct field *f = head_find(h, name); f; f = head_find_next(h, f, name))
+		n += !hidden(h, f);
+	lua_pushinteger(L, (lua_Integer)n);
+	return 1;
+}
+
+static int add(lua_State *L)
+{
+	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	struct str name = obj_str(L, 2), value = obj_str(L, 3);
+	struct head *h = writable(L, o);
+	enum field_id id;
+	name = headers_checked_name(L, name, h, &id);
+	headers_check_value(L, name, value);
+	unsigned single = NAME_PSEUDO | (h->is_response ? NAME_SINGLE_RESP : NAME_SINGLE_REQ);
+	struct field *f = name_infos[id].flags & single ? head_get(h, id) : NULL;
+	struct str v = obj_copy_to(L, h->arena, value);
+	bool ok;
+	if (f) { /* one slot: the values join */
+		size_t n = (size_t)f->value_n + 1 + v.n;
+		char *p = arena_alloc(h->arena, n);
+		if (!p)
+			obj_no_memory(L);
+		memcpy(p, f->value_p, f->value_n);
+		p[f->value_n] = ',';
+		memcpy(p + f->value_n + 1, v.p, v.n);
+		ok = head_set_id(h, id, (struct str){p, n});
+	} else {
+		ok = id ? head_add_id(h, id, v) : head_add(h, name, v);
+	}
+	if (!ok)
+		obj_no_memory(L);
+	return 0;
+}
+
+static int replace(lua_State *L)
+{
+	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	struct str name = obj_str(L, 2), value = obj_str(L, 3);
+	struct head *h = writable(L, o);
+	enum field_id id;
+	name = headers_checked_name(L, name, h, &id);
+	headers_check_value(L, name, value);
+	struct str v = obj_copy_to(L, h->arena, value);
+	bool ok;
+	if (id) {
+		head_remove_id(h, id);
+		ok = head_add_id(h, id, v);
+	} else {
+		ok = head_replace(h, name, v);
+	}
+	if (!ok)
+		obj_no_memory(L);
+	return 0;
+}
+
+static int remove_all(lua_State *L)
+{
+	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	struct str name = obj_str(L, 2);
+	head_remove(writable(L, o), name);
+	return 0;
+}
+
+static int set_reason(lua_State *L)
+{
+	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	struct str s = obj_str(L, 2);
+	if (o->which != HEADERS_RESPONSE)
+		return 0;
+	struct head *h = writable(L, o);
+	headers_check_value(L, STR("reason phrase"), s);
+	h->reason = obj_copy(L, s);
+	run_now->ex->allow_http1_reason = true;
+	return 0;
+}
+
+/* --- handle methods --- */
+
+static void first_touch(lua_State *L, struct head *h)
+{
+	if (!head_join_single(h))
+		obj_no_memory(L);
+}
+
+int headers_handle(lua_State *L)
+{
+	obj_arg(L, OBJ_HANDLE);
+	if (obj_cached(L, PLACE_HEADERS))
+		return 1;
+	struct run *r = run_now;
+	first_touch(L, r->head);
+	obj_push(L, OBJ_HEADERS, PLACE_HEADERS, r->kind == LEG_REQUEST ? HEADERS_REQUEST : HEADERS_RESPONSE);
+	return 1;
+}
+
+int headers_handle_request(lua_State *L)
+{
+	obj_arg(L, OBJ_HANDLE);
+	if (run_now->kind == LEG_REQUEST) {
+		if (!obj_cached(L, PLACE_HEADERS)) {
+			first_touch(L, run_now->head);
+			obj_push(L, OBJ_HEADERS, PLACE_HEADERS, HEADERS_REQUEST);
+		}
+		return 1;
+	}
+	if (obj_cached(L, PLACE_REQUEST_HEADERS))
+		return 1;
+	first_touch(L, &run_now->ex->req.head);
+	obj_push(L, OBJ_HEADERS, PLACE_REQUEST_HEADERS, HEADERS_REQUEST);
+	return 1;
+}
+
+void headers_push_trailers(lua_State *L)
+{
+	struct run *r = run_now;
+	if (!r->leg->trailers) {
+		lua_pushnil(L);
+		return;
+	}
+	first_touch(L, r->leg->trailers);
+	obj_push(L, OBJ_HEADERS, PLACE_TRAILERS, r->kind == LEG_REQUEST ? TRAILERS_REQUEST : TRAILERS_RESPONSE);
+}
+
+/* At once when the message has ended; else when it does. The head and the body go on meanwhile. */
+int headers_handle_trailers(lua_State *L)
+{
+	obj_arg(L, OBJ_HANDLE);
+	struct run *r = run_now;
+	if (r->end_stream || r->buffered) {
+		headers_push_trailers(L);
+		return 1;
+	}
+	run_may_yield(L);
+	if (!r->continued && exch_gathered(r->ex, (enum leg_kind)r->kind)) { /* here already; Envoy would have let the head go */
+		r->continued = r->saw_body = r->end_stream = true;
+		headers_push_trailers(L);
+		return 1;
+	}
+	/* Made now, where running out of memory is an ordinary error: the trailers come later. */
+	obj_push(L, OBJ_HEADERS, PLACE_TRAILERS, r->kind == LEG_REQUEST ? TRAILERS_REQUEST : TRAILERS_RESPONSE);
+	return run_yield(L, PENDING_TRAILERS);
+}
+
+/* --- tables of a script as fields: httpCall, respond --- */
+
+static void add_pair(lua_State *L, struct head *h, enum field_id id, struct str name, bool call)
+{
+	struct str value = {NULL, 0};
+	value.p = lua_tolstring(L, -1, &value.n);
+	headers_check_value(L, name, value);
+	if (call && id == FIELD_TE && !str_ieq(str_trim(value), STR("trailers")))
+		return;
+	struct str v = obj_copy_to(L, h->arena, value);
+	bool single = name_infos[id].flags & (NAME_PSEUDO | (h->is_response ? NAME_SINGLE_RESP : NAME_SINGLE_REQ));
+	struct field *f = single ? head_get(h, id) : NULL;
+	if (f && !(name_infos[id].flags & NAME_PSEUDO)) {
+		char *p = arena_alloc(h->arena, f->value_n + 1 + v.n);
+		if (!p)
+			obj_no_memory(L);
+		memcpy(p, f->value_p, f->value_n);
+		p[f->value_n] = ',';
+		memcpy(p + f->value_n + 1, v.p, v.n);
+		f->value_n += 1 + (uint32_t)v.n;
+		f->value_p = p;
+		return;
+	}
+	if (f ? !head_set_id(h, id, v) : id ? !head_add_id(h, id, v) : !head_add(h, name, v))
+		obj_no_memory(L);
+}
+
+void headers_from_table(lua_State *L, int at, struct head *h, bool call)
+{
+	lua_pushnil(L);
+	while (lua_next(L, at)) {
+		if (lua_type(L, -2) != LUA_TSTRING)
+			luaL_error(L, "header names must be strings, got %s", luaL_typename(L, -2));
+		struct str name;
+		name.p = lua_tolstring(L, -2, &name.n);
+		enum field_id id;
+		int type = lua_type(L, -1);
+		if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TTABLE)
+			luaL_error(L, "header values must be strings, numbers or lists of them, got %s", luaL_typename(L, -1));
+		name = headers_checked_name(L, name, h, &id);
+		/* Framing is not the script's (robustness.md I3). */
+		if (id && name_infos[id].flags & NAME_FRAMING && !(call && id == FIELD_TE)) {
+			lua_pop(L, 1);
+			continue;
+		}
+		if (type != LUA_TTABLE) {
+			add_pair(L, h, id, name, call);
+			lua_pop(L, 1);
+			continue;
+		}
+		int n = (int)lua_objlen(L, -1);
+		for (int i = 1; i <= n; i++) {
+			lua_rawgeti(L, -1, i);
+			if (!lua_isstring(L, -1))
+				luaL_error(L, "header values must be strings, numbers or lists of them, got %s",
+					   luaL_typename(L, -1));
+			add_pair(L, h, id, name, call);
+			lua_pop(L, 1);
+		}
+		lua_pop(L, 1);
+	}
+}
+
+void headers_methods(lua_State *L)
+{
+	static const luaL_Reg methods[] = {{"get", get},
+					   {"getAtIndex", get_at_index},
+					   {"getNumValues", get_num_values},
+					   {"add", add},
+					   {"replace", replace},
+					   {"remove", remove_all},
+					   {"setHttp1ReasonPhrase", set_reason},
+					   {NULL, NULL}};
+	obj_methods(L, OBJ_HEADERS, methods);
+	lua_pushvalue(L, 1);
+	lua_pushvalue(L, 2);
+	lua_pushcclosure(L, headers_next, 2);
+	lua_rawseti(L, 1, TABLE_HEADERS_NEXT);
+}

@@ -1,0 +1,157 @@
+/* src/filters/lua/object.c: what all objects share: making, checking, iterating them. */
+#include "base/must.h"
+#include "filters/lua/lua_int.h"
+
+static const char *const kind_names[OBJ_KINDS] = {
+	[OBJ_HANDLE] = "StreamHandle",
+	[OBJ_HEADERS] = "Headers",
+	[OBJ_BUFFER] = "Buffer",
+	[OBJ_STREAM_INFO] = "StreamInfo",
+	[OBJ_DYNAMIC_METADATA] = "DynamicMetadata",
+	[OBJ_CONNECTION] = "Connection",
+	[OBJ_CONNECTION_STREAM_INFO] = "ConnectionStreamInfo",
+	[OBJ_CONNECTION_METADATA] = "ConnectionDynamicMetadata",
+	[OBJ_METADATA] = "Metadata",
+	[OBJ_VIRTUAL_HOST] = "VirtualHost",
+	[OBJ_ROUTE] = "Route",
+	[OBJ_STATS] = "Stats",
+	[OBJ_COUNTER] = "Counter",
+	[OBJ_GAUGE] = "Gauge",
+	[OBJ_HISTOGRAM] = "Histogram",
+	[OBJ_FILTER_STATE] = "FilterState",
+	[OBJ_SSL] = "SslConnection",
+	[OBJ_PARSED_NAME] = "ParsedX509Name",
+	[OBJ_KEY] = "PublicKey",
+};
+
+struct obj *obj_new(lua_State *L, enum obj_kind kind)
+{
+	struct obj *o = lua_newuserdata(L, sizeof *o);
+	*o = (struct obj){.mark = OBJ_MARK + kind, .serial = run_now->serial};
+	lua_rawgeti(L, UP_TABLE, TABLE_META + (int)kind);
+	lua_setmetatable(L, -2);
+	return o;
+}
+
+void obj_keep(lua_State *L, enum obj_place place)
+{
+	lua_pushvalue(L, -1);
+	lua_rawseti(L, UP_CACHE, (int)(run_now->slot * PLACES + place + 1));
+	run_now->have |= 1u << place;
+}
+
+void obj_push(lua_State *L, enum obj_kind kind, enum obj_place place, unsigned which)
+{
+	if (obj_cached(L, place))
+		return;
+	struct obj *o = obj_new(L, kind);
+	o->which = (uint8_t)which;
+	obj_keep(L, place);
+}
+
+_Noreturn void obj_bad(lua_State *L, enum obj_kind kind)
+{
+	luaL_typerror(L, 1, kind_names[kind]);
+	must_fail("luaL_typerror returns", __FILE__, __LINE__);
+}
+
+_Noreturn void obj_stale(lua_State *L)
+{
+	luaL_error(L, "object used outside of proper scope");
+	must_fail("luaL_error returns", __FILE__, __LINE__);
+}
+
+_Noreturn void obj_no_memory(lua_State *L)
+{
+	luaL_error(L, "not enough memory");
+	must_fail("luaL_error returns", __FILE__, __LINE__);
+}
+
+struct str obj_str(lua_State *L, int at)
+{
+	struct str s;
+	s.p = luaL_checklstring(L, at, &s.n);
+	return s;
+}
+
+struct str obj_copy_to(lua_State *L, struct arena *a, struct str s)
+{
+	struct str c = arena_str(a, s);
+	if (!c.p)
+		obj_no_memory(L);
+	return c;
+}
+
+struct str obj_copy(lua_State *L, struct str s)
+{
+	return obj_copy_to(L, &run_now->ex->arena, s);
+}
+
+int64_t obj_integer(lua_State *L, int at, int64_t min, int64_t max)
+{
+	double d = luaL_checknumber(L, at);
+	if (!(d > (double)min)) /* NaN too */
+		return min;
+	return d >= (double)max ? max : (int64_t)d;
+}
+
+/* Stack on entry: 1 the number table, 2 the cache table. */
+void obj_methods(lua_State *L, enum obj_kind kind, const luaL_Reg *methods)
+{
+	lua_createtable(L, 0, 4); /* the metatable */
+	lua_createtable(L, 0, 24);
+	for (int turn = 0; turn < 2; turn++)
+		for (const luaL_Reg *m = turn ? handle_log_methods : methods; m->name; m++) {
+			lua_pushvalue(L, 1);
+			lua_pushvalue(L, 2);
+			lua_pushcclosure(L, m->func, 2);
+			lua_setfield(L, -2, m->name);
+		}
+	lua_setfield(L, -2, "__index");
+	lua_pushboolean(L, 0); /* scripts neither see nor change it */
+	lua_setfield(L, -2, "__metatable");
+	lua_rawseti(L, 1, TABLE_META + (int)kind);
+}
+
+bool obj_loop_runs(lua_State *L, const struct obj *o)
+{
+	lua_Debug ar;
+	for (int level = 1; level < 250 && lua_getstack(L, level, &ar); level++) {
+		const char *name;
+		for (int i = 1; i < 250 && (name = lua_getlocal(L, &ar, i)); i++) {
+			bool it = strcmp(name, "(for state)") == 0 && lua_touserdata(L, -1) == (const void *)o;
+			lua_pop(L, 1);
+			if (it)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* What the global pairs() calls for anything but a plain table. */
+int obj_pairs(lua_State *L)
+{
+	struct obj *o = lua_touserdata(L, 1);
+	if (o && lua_objlen(L, 1) == sizeof *o && o->mark - OBJ_MARK < OBJ_KINDS) {
+		if (o->serial != run_now->serial)
+			obj_stale(L);
+		switch (o->mark - OBJ_MARK) {
+		case OBJ_HEADERS:
+			return headers_pairs(L, o);
+		case OBJ_METADATA:
+		case OBJ_DYNAMIC_METADATA:
+		case OBJ_CONNECTION_METADATA:
+			return metadata_pairs(L, o);
+		}
+	}
+	if (luaL_getmetafield(L, 1, "__pairs")) { /* Envoy's LuaJIT speaks this much of Lua 5.2 */
+		lua_pushvalue(L, 1);
+		lua_call(L, 1, 3);
+		return 3;
+	}
+	luaL_checktype(L, 1, LUA_TTABLE);
+	lua_rawgeti(L, UP_TABLE, TABLE_NEXT);
+	lua_pushvalue(L, 1);
+	lua_pushnil(L);
+	return 3;
+}
