@@ -73,6 +73,17 @@ static void start_time(struct result *r, uint64_t us)
  * and %E*f. The rest is strftime's. Writes the text of one specifier (from behind '%') and returns how much of fmt it took, 0: strftime's. */
 static size_t own_specifier(struct str fmt, uint64_t us, char *out, size_t *n)
 {
+	static const struct {
+		const char *what, *text; /* of UTC; absl's that strftime has not, or has otherwise */
+	} zones[] = {{"Z", "UTC"}, {"Ez", "+00:00"}, {"E*z", "+00:00:00"}};
+	for (size_t k = 0; k < sizeof zones / sizeof *zones; k++) {
+		struct str what = str_of(zones[k].what);
+		if (str_starts(fmt, what)) {
+			*n = strlen(zones[k].text);
+			memcpy(out, zones[k].text, *n);
+			return what.n;
+		}
+	}
 	size_t i = 0;
 	bool ext = fmt.n && fmt.p[0] == 'E';
 	unsigned digits = 0;
@@ -129,7 +140,10 @@ static void custom_time(struct out *o, struct str fmt, uint64_t us)
 			break;
 		fmt = str_from(fmt, 1);
 		size_t used = own_specifier(fmt, us, text, &n);
-		if (!used) {
+		if (!used && str_starts(fmt, STR("E4Y"))) {
+			used = 3;
+			n = (size_t)snprintf(text, sizeof text, "%04d", tm.tm_year + 1900);
+		} else if (!used) {
 			used = fmt.n > 1 && (fmt.p[0] == 'E' || fmt.p[0] == 'O') ? 2 : 1;
 			memcpy(one + 1, fmt.p, used);
 			one[1 + used] = 0;
@@ -668,7 +682,7 @@ static bool single_slot(const struct head *h, enum field_id id)
 	return id && name_infos[id].flags & (h->is_response ? NAME_SINGLE_RESP : NAME_SINGLE_REQ);
 }
 
-static bool wanted(const struct head *h, const struct header_op *op)
+static bool op_counts(const struct head *h, const struct header_op *op)
 {
 	switch (op->action) {
 	case HEADER_ADD_IF_ABSENT: return !head_find(h, op->name);
@@ -696,7 +710,7 @@ void header_ops_apply(struct exchange *ex, struct head *h, const struct header_o
 	for (unsigned i = 0; i < n; i++) {
 		const struct header_op *op = &ops[i];
 		values[i] = (struct str){NULL, 0};
-		if (!wanted(h, op))
+		if (!op_counts(h, op))
 			continue;
 		struct str v = op->plain.p ? op->plain : op->value ? format_text(ex, op->value, &ex->arena, false) : (struct str){"", 0};
 		if (v.p && (v.n || op->keep_empty) && field_value_ok(v)) /* metadata may hold anything */
