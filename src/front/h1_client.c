@@ -376,9 +376,11 @@ static void feed_head(struct client *c)
 	size_t used = 0;
 	const char *p = c->in->data + c->in_at;
 	switch (h1_parse_request(c->parse, &c->hcm->limits, p, c->in->fill - c->in_at, &c->ex->req.head, &used)) {
-	case H1_MORE:
-		client_timer(c, head_time(c));
+	case H1_MORE: { /* from the first byte: a byte now and then does not extend it */
+		uint64_t now = loop_now_us(c->front->loop), end = c->head_us + head_time(c);
+		client_timer(c, end > now ? end - now : 0);
 		break;
+	}
 	case H1_BAD:
 		refuse(c, c->parse->status ? c->parse->status : 400, c->parse->detail);
 		break;
@@ -774,9 +776,8 @@ void h1_client_timer(struct client *c)
 		return;
 	}
 	case CLIENT_HEAD: {
-		uint64_t most = head_time(c);
-		if (now < c->head_us + most) {
-			client_timer(c, c->head_us + most - now);
+		if (now < c->head_us + head_time(c)) {
+			client_timer(c, c->head_us + head_time(c) - now);
 			return;
 		}
 		stat_add(c->hcm->stats->rq_header_timeout, 1);
