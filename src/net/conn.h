@@ -12,7 +12,6 @@
 #include <sys/un.h>
 
 struct tls_ctx;
-struct tls_session_store;
 
 /* Small enough for every connection to keep two. */
 union sock_name {
@@ -22,16 +21,21 @@ union sock_name {
 };
 
 enum { CONN_AGAIN = -2, CONN_FAILED = -1 };
-enum { CONN_WRITE_MAX = 48 * 1024 }; /* bytes one conn_write takes (request-path.md 5: larger sends cost double) */
+/* Bytes that one conn_write takes (request-path.md 5: larger sends cost double). */
+enum { CONN_WRITE_MAX = 48 * 1024 };
 
 struct conn;
 struct conn_ops {
-	void (*ready)(struct conn *c);	   /* bytes, end or failure can be read: conn_read tells. With TLS perhaps CONN_AGAIN */
-	void (*writable)(struct conn *c);  /* room again after a conn_write that left c->blocked set */
-	void (*established)(struct conn *c); /* dialled (and TLS shaken hands), or accepted and TLS shaken hands. A plain accepted
-					      * connection is open at once: not called for it */
-	/* Dialling or the handshake failed, or the peer of a paused accepted connection has reset it; c->failure says why.
-	 * Nothing follows; c is closed on return, if the owner has not done so. */
+	/* Bytes, end or failure can be read: conn_read tells. With TLS perhaps CONN_AGAIN. */
+	void (*ready)(struct conn *c);
+	/* Room again after a conn_write that left c->blocked set. */
+	void (*writable)(struct conn *c);
+	/* Dialled (and TLS shaken hands), or accepted and TLS shaken hands. A plain accepted
+	 * connection is open at once: not called for it. */
+	void (*established)(struct conn *c);
+	/* Dialling or the handshake failed, or the peer of a paused accepted connection has reset
+	 * it; c->failure says why. Nothing follows; c is closed on return, if the owner has not done
+	 * so. */
 	void (*failed)(struct conn *c);
 };
 
@@ -39,7 +43,7 @@ struct conn {
 	struct watch watch;
 	struct loop *loop;
 	const struct conn_ops *ops;
-	void *tls; /* SSL, tls_openssl.c; NULL: plain */
+	void *tls;          /* SSL, tls_openssl.c; NULL: plain */
 	struct timer timer; /* connecting and handshake time limit */
 	/* Dialled: FAILED_CONNECT, FAILED_CONNECT_TIMEOUT, later FAILED_TERMINATED. Accepted: FAILED_TLS, later
 	 * FAILED_CLIENT_GONE. step is a static text, for TLS the library's reason. */
@@ -48,25 +52,29 @@ struct conn {
 	uint64_t born_us;
 	uint8_t state; /* conn.c */
 	bool server, paused;
-	bool blocked;	 /* the socket is full; writable comes. With TLS also when all was taken: encrypted bytes wait in here */
+	/* The socket is full; writable comes. With TLS also when all was taken: encrypted bytes wait
+	 * in here. */
+	bool blocked;
 	bool read_ended; /* conn_read has returned 0 */
-	bool cut;	 /* TLS: the end came without close_notify: a body that ends there may be truncated */
+	bool cut; /* TLS: the end came without close_notify: a body that ends there may be truncated */
 	bool write_failed, shut, fin_later, unwatched; /* conn.c */
-	char alpn[10]; /* negotiated, NUL-terminated; "" none */
+	char alpn[10];                                 /* negotiated, NUL-terminated; "" none */
 };
 
 /* Takes over fd. tls: NULL for plain. The handshake must end within handshake_us (0: no limit). False: no memory; fd is closed. */
-bool conn_accept(struct conn *c, struct loop *l, int fd, const struct conn_ops *ops, struct tls_ctx *tls, uint64_t handshake_us);
+bool conn_accept(struct conn *c, struct loop *l, int fd, const struct conn_ops *ops,
+		 struct tls_ctx *tls, uint64_t handshake_us);
 
 struct dial {
 	const struct sockaddr *to;
 	socklen_t to_len;
 	const struct sockaddr *from; /* bind first; NULL */
 	socklen_t from_len;
-	struct tls_ctx *tls;	     /* NULL: plain */
-	const char *sni;	     /* NULL or "": none */
-	const char *verify_host;     /* auto SAN: the certificate must be for this name; NULL: as the context says */
-	uint64_t timeout_us;	     /* to established */
+	struct tls_ctx *tls; /* NULL: plain */
+	const char *sni;     /* NULL or "": none */
+	/* Auto SAN: the certificate must be for this name; NULL: as the context says. */
+	const char *verify_host;
+	uint64_t timeout_us; /* to established */
 	bool keepalive;
 	int keepalive_time_s, keepalive_interval_s, keepalive_probes;
 };
@@ -88,8 +96,9 @@ static inline bool conn_is_tls(const struct conn *c)
 {
 	return c->tls != 0;
 }
-void conn_pause(struct conn *c);  /* no more ready */
-void conn_resume(struct conn *c); /* ready again, when there is something; schedules nothing by itself for conn_pending bytes: check that */
+void conn_pause(struct conn *c); /* no more ready */
+/* Ready again, when there is something. Schedules nothing by itself for conn_pending bytes: check that. */
+void conn_resume(struct conn *c);
 /* Ends our side (FIN, close_notify), after what was taken before. */
 void conn_shutdown(struct conn *c);
 /* Closes at once; with reset the peer sees RST. What conn_write has taken still goes out without reset, and
@@ -98,8 +107,7 @@ void conn_shutdown(struct conn *c);
 void conn_close(struct conn *c, bool reset);
 /* Between conn_accept or conn_dial and conn_close (or failed). */
 bool conn_open(const struct conn *c);
-/* False: unknown (closed) or not an IP address. */
-/* An IPv4 address mapped into IPv6 comes out as IPv4. */
+/* False: unknown (closed) or not an IP address. An IPv4 address mapped into IPv6 comes out as IPv4. */
 bool conn_local(const struct conn *c, union sock_name *out);
 bool conn_peer(const struct conn *c, union sock_name *out);
 /* "127.0.0.1:80", "[::1]:80", "unix"; returns bytes written (no NUL). out has 64 bytes. */

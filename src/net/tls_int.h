@@ -5,7 +5,8 @@
 enum tls_step { TLS_SHAKEN, TLS_WAIT, TLS_BROKEN };
 
 /* Sets c->tls. sni, verify_host: client only, may be NULL. False: no memory. */
-bool tls_begin(struct conn *c, struct tls_ctx *t, bool server, const char *sni, const char *verify_host);
+bool tls_begin(struct conn *c, struct tls_ctx *t, bool server, const char *sni,
+	       const char *verify_host);
 /* TLS_WAIT: for bytes, or, when c->blocked, for room. TLS_BROKEN: c->failure is filled in. */
 enum tls_step tls_shake(struct conn *c);
 /* As conn_read, conn_write. */

@@ -41,6 +41,7 @@ enum {
 	OUT_MAX =
 		256 *
 		1024, /* encrypted bytes that wait; beyond: the peer provokes answers it does not read */
+	READ_AHEAD = 3 * (RECORD + 320),
 	PIECES = 64, /* as conn.c */
 	LINGER_US = 10000000,
 	SERVER_SESSIONS = 2048, /* of one context, TLS 1.2 without tickets */

@@ -4,6 +4,7 @@
 #include "loop/sys.h"
 #include "net/tls.h"
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,8 @@
 
 enum { SECOND = 1000000, TLS12 = 0x0303, TLS13 = 0x0304 };
 
-static struct loop *l;
+/* One per thread: what a worker has. */
+static _Thread_local struct loop *l;
 
 struct peer {
 	struct conn c;
@@ -109,9 +111,9 @@ static struct tls_setup client_setup(void)
 
 /* One connection: the client dials, over a real TCP socket. */
 
-static struct peer client, server;
-static struct sockaddr_in at;
-static int listen_fd = -1;
+static _Thread_local struct peer client, server;
+static _Thread_local struct sockaddr_in at;
+static _Thread_local int listen_fd = -1;
 
 static void dial_as(struct tls_ctx *st, const struct dial *how)
 {
@@ -1158,6 +1160,42 @@ static void memory_at_rest(void)
 	tls_ctx_free(ct);
 }
 
+/* Workers share contexts, sessions and ticket keys. */
+
+static struct tls_ctx *shared_server, *shared_client;
+
+static void *worker(void *arg)
+{
+	l = loop_new((unsigned)(intptr_t)arg);
+	must(l);
+	for (int i = 0; i < 15; i++) {
+		must(meet(shared_server, shared_client, i % 2 ? "a.example" : "x.wild.example"));
+		must(put(&client.c, "question") == 8);
+		expect(&server, "question");
+		must(put(&server.c, "answer") == 6);
+		expect(&client, "answer");
+		part();
+	}
+	close(listen_fd);
+	loop_free(l);
+	return NULL;
+}
+
+static void two_workers(void)
+{
+	struct tls_pair pairs[] = {pair_b, pair_a};
+	struct tls_setup ss = server_setup(pairs, 2), cs = client_setup();
+	pthread_t thread[2];
+	shared_server = made(&ss);
+	shared_client = made(&cs);
+	for (int i = 0; i < 2; i++)
+		must(pthread_create(&thread[i], NULL, worker, (void *)(intptr_t)(i + 1)) == 0);
+	for (int i = 0; i < 2; i++)
+		must(pthread_join(thread[i], NULL) == 0);
+	tls_ctx_free(shared_server);
+	tls_ctx_free(shared_client);
+}
+
 int main(void)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -1189,6 +1227,7 @@ int main(void)
 	wrong_setups();
 	without_memory();
 	memory_at_rest();
+	two_workers();
 	close(listen_fd);
 	loop_free(l);
 	return 0;

@@ -578,6 +578,8 @@ static struct tls_ctx *ctx_new(bool server)
 					 SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 					 SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_read_ahead(t->ssl, 1);
+	if (!server) /* answers come in long runs: as many records in one recv as conn_read has room for */
+		SSL_CTX_set_default_read_buffer_len(t->ssl, READ_AHEAD);
 	if (server) {
 		SSL_CTX_set_tlsext_servername_callback(t->ssl, on_servername);
 		SSL_CTX_set_cert_cb(t->ssl, on_certificate, NULL);
