@@ -45,8 +45,9 @@ struct conn {
 	const struct conn_ops *ops;
 	void *tls;          /* SSL, tls_openssl.c; NULL: plain */
 	struct timer timer; /* connecting and handshake time limit */
-	/* Dialled: FAILED_CONNECT, FAILED_CONNECT_TIMEOUT, later FAILED_TERMINATED. Accepted: FAILED_TLS, later
-	 * FAILED_CLIENT_GONE. step is a static text, for TLS the library's reason. */
+	/* Dialled: FAILED_CONNECT, FAILED_CONNECT_TIMEOUT, FAILED_TLS, later FAILED_TERMINATED. Accepted:
+	 * FAILED_TLS (its time limit too), later FAILED_CLIENT_GONE. step is a static text, for TLS the
+	 * reason (and err is 0 unless the socket failed). */
 	struct failure failure;
 	uint64_t bytes_in, bytes_out; /* as the owner read and wrote them: without TLS's own */
 	uint64_t born_us;

@@ -384,19 +384,19 @@ fail:
 static enum tls_step shaking_failed(struct tls_conn *t)
 {
 	struct conn *c = t->conn;
-	enum failure_kind kind = c->server ? FAILED_TLS : FAILED_CONNECT;
+	const enum failure_kind kind = FAILED_TLS;
 	uncork(t); /* our alert, if it can still be sent */
 	if (t->err)
 		c->failure = (struct failure){kind, t->err, "TLS handshake: recv"};
 	else if (t->eof)
 		c->failure = (struct failure){kind, 0, "TLS handshake: the peer closed"};
 	else if (t->why)
-		c->failure = (struct failure){kind, EPROTO, t->why};
+		c->failure = (struct failure){kind, 0, t->why};
 	else if (SSL_get_verify_result(t->ssl) != X509_V_OK)
 		c->failure = (struct failure){
-			kind, EPROTO, X509_verify_cert_error_string(SSL_get_verify_result(t->ssl))};
+			kind, 0, X509_verify_cert_error_string(SSL_get_verify_result(t->ssl))};
 	else
-		c->failure = (struct failure){kind, EPROTO, reason()};
+		c->failure = (struct failure){kind, 0, reason()};
 	ERR_clear_error();
 	return TLS_BROKEN;
 }

@@ -520,7 +520,7 @@ static void a_client_that_meets_no_tls(void)
 	dial_as(NULL, &d);
 	must(put(&server.c, "HTTP/1.1 400 Bad Request\r\n\r\n") > 0);
 	until(&client.failed, 1);
-	must(client.c.failure.kind == FAILED_CONNECT && client.c.failure.step);
+	must(client.c.failure.kind == FAILED_TLS && client.c.failure.step);
 	part();
 	dial_as(NULL, &d);
 	conn_close(&server.c, false);
@@ -569,7 +569,7 @@ static void verifying_the_server(void)
 	part();
 	d.verify_host = "b.example";
 	must(!shake(st, &d));
-	must(client.failed && client.c.failure.kind == FAILED_CONNECT);
+	must(client.failed && client.c.failure.kind == FAILED_TLS);
 	must(strcmp(client.c.failure.step, "hostname mismatch") == 0);
 	part();
 	must(!meet(xt, ct, "a.example") && client.failed);
