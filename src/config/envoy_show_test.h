@@ -518,7 +518,7 @@ static void show_cluster(const struct cluster_cfg *c)
 	}
 }
 
-static void show_model(const struct model *m)
+static __attribute__((unused)) void show_model(const struct model *m)
 {
 	put_str("node", m->node_id);
 	put_str("of", m->node_cluster);
