@@ -157,7 +157,7 @@ class Wire:
             data = b""
         except (socket.timeout, TimeoutError):
             raise PeerError("%s: nothing came within %.1f s; unread: %r" % (
-                self.who, self.sock.gettimeout(), self.buf[:500]))
+                self.who, self.sock.gettimeout(), self.buf[:120]))
         if not data:
             self.closed = True
             self.transcript.add(self.who, "rx", "RST" if self.reset else "FIN")

@@ -102,8 +102,10 @@ def router(**over):
 
 
 def hcm(vhosts, filters=(), **over):
-    c = {"@type": HCM, "stat_prefix": "in", "codec_type": "AUTO",
-         "http_filters": list(filters) + [router()],
+    filters = list(filters)
+    if not filters or not filters[-1]["name"].endswith((".static", ".router")):  # those answer all
+        filters.append(router())
+    c = {"@type": HCM, "stat_prefix": "in", "codec_type": "AUTO", "http_filters": filters,
          "route_config": {"name": "r", "virtual_hosts": vhosts}}
     c.update(over)
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": c}

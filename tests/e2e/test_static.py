@@ -204,6 +204,16 @@ def test_over_tls(rig, certs):
     assert a.status == 404
 
 
+def test_the_router_may_stand_behind_it(rig):
+    from rig import router
+    root = rig.tmp / "s"
+    root.mkdir()
+    (root / "f.txt").write_bytes(b"file")
+    g = rig.gateway([route("/", direct_response={"status": 503})], [static(root), router()])
+    assert g.get("/f.txt") == (200, b"file")
+    assert g.get("/nope").status == 404
+
+
 def test_a_root_that_does_not_exist_is_a_configuration_error(rig):
     code, out = rig.check(rig.bootstrap([route("/", direct_response={"status": 503})],
                                         [static(rig.tmp / "missing")]))
