@@ -78,7 +78,7 @@ MISTAKES = [
      ["HttpConectionManager", "HttpConnectionManager"]),
     ("    type: STATIC", "    type: ORIGINAL_DST", ["ORIGINAL_DST"]),
     ("          codec_type: AUTO", "          codec_type: AUTO\n          codec_type: HTTP1", ["codec_type"]),
-    ("              domains: [\"*\"]", "              domains: []", ["domains"]),
+    ("              domains: [\"*\"]", "              domains: [\"a.*.b\"]", ["a.*.b"]),
 ]
 
 
@@ -91,6 +91,11 @@ def test_a_mistake_is_named_with_its_line_and_a_suggestion(rig, old, new, words)
     assert any("check.yaml:%d:" % n in out for n in lines), "no line %d in:\n%s" % (line, out)
     for w in words:
         assert w in out, "%r is not in:\n%s" % (w, out)
+
+
+def test_a_virtual_host_needs_a_domain(rig):
+    code, out = rig.check(GOOD.replace('domains: ["*"]', "domains: []"))
+    assert code != 0 and "domains" in out
 
 
 def test_all_mistakes_are_reported_at_once(rig):
