@@ -165,9 +165,9 @@ static void run(struct task *t)
 		if (!ex->req.discard)
 			leg_pump(ex, LEG_REQUEST);
 		if (ex->pump_due && ex->stage == STAGE_LIVE && ex->nfilters) {
-			const struct filter_cfg *f = &ex->hcm->filters[ex->nfilters - 1];
+			const struct filter_cfg *f = ex->source ? ex->source : &ex->hcm->filters[ex->nfilters - 1];
 			ex->pump_due = false;
-			if (f->type->pump && ex->req.at == ex->nfilters)
+			if (f->type->pump && (ex->source || ex->req.at == ex->nfilters))
 				f->type->pump(ex, f);
 		}
 		if (ex->resp.begun)

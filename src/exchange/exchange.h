@@ -124,6 +124,8 @@ struct exchange {
 	bool underscores;	/* front: some field name has '_' */
 	bool has_te_trailers;	/* front: the client takes trailers */
 	bool pump_due;		/* the terminal filter has something to look at */
+	const struct filter_cfg *source; /* the filter that feeds the answer piece by piece, when it is not the last one: it calls exch_answer_head
+					  * and returns ANSWERED; from then on pump is its own. Its type is terminal. NULL: the last one */
 
 	/* routing, recomputed after exch_clear_route */
 	bool routed;

@@ -9,7 +9,8 @@ static void stop_terminal(struct exchange *ex)
 {
 	if (!ex->nfilters)
 		return;
-	const struct filter_cfg *f = &ex->hcm->filters[ex->nfilters - 1];
+	const struct filter_cfg *f = ex->source ? ex->source : &ex->hcm->filters[ex->nfilters - 1];
+	ex->source = NULL;
 	if (ex->hooked >> f->index & 1) {
 		ex->hooked &= ~(1u << f->index);
 		if (f->type->end)

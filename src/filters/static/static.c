@@ -341,6 +341,7 @@ static enum verdict send_file(struct exchange *ex, const struct filter_cfg *self
 		return ANSWERED;
 	}
 	ex->details = details;
+	ex->source = self; /* in a fallback's chain it stands before the router */
 	exch_state_set(ex, self, s);
 	if (ex->is_head || p->length == 0) {
 		close_file(s);
@@ -349,8 +350,7 @@ static enum verdict send_file(struct exchange *ex, const struct filter_cfg *self
 		exch_answer_head(ex, (int64_t)p->length);
 		feed(ex, self, s);
 	}
-	exch_wake(ex, self, LEG_REQUEST); /* the request's body, if any, is not wanted */
-	return GO_ON;
+	return ANSWERED;
 }
 
 static enum verdict answer_missing(struct exchange *ex, const struct filter_cfg *self, struct site *s, struct folder *f)
@@ -542,12 +542,6 @@ static enum verdict static_request(struct exchange *ex, const struct filter_cfg 
 static void static_pump(struct exchange *ex, const struct filter_cfg *self)
 {
 	struct serving *s = exch_state(ex, self);
-	if (!ex->req.discard) {
-		chain_clear(&ex->req.out);
-		ex->req.discard = true;
-		if (!ex->req.in_ended)
-			ex->port->room(ex);
-	}
 	if (s && s->fd >= 0)
 		feed(ex, self, s);
 }
