@@ -7,6 +7,13 @@ enum { DEEPEST = 100, /* tables in tables */
 
 /* --- configuration to Lua --- */
 
+/* Envoy's YAML reader keeps whole numbers and booleans and leaves everything else a string, 42.5 too; its JSON reader does not. */
+static bool reads_as_string(const struct doc *d)
+{
+	const char *dot = d->at.file ? strrchr(d->at.file, '.') : NULL;
+	return d->kind == DOC_NUMBER && !d->is_int && d->text.n && !(dot && strcmp(dot, ".json") == 0);
+}
+
 static void push_doc(lua_State *L, const struct doc *d, unsigned depth)
 {
 	if (depth > DEEPEST)
@@ -15,7 +22,12 @@ static void push_doc(lua_State *L, const struct doc *d, unsigned depth)
 	switch (d->kind) {
 	case DOC_NULL: lua_pushnil(L); break;
 	case DOC_BOOL: lua_pushboolean(L, d->boolean); break;
-	case DOC_NUMBER: lua_pushnumber(L, d->number); break;
+	case DOC_NUMBER:
+		if (reads_as_string(d))
+			lua_pushlstring(L, d->text.p, d->text.n);
+		else
+			lua_pushnumber(L, d->number);
+		break;
 	case DOC_STRING: lua_pushlstring(L, d->text.p, d->text.n); break;
 	case DOC_LIST: {
 		lua_createtable(L, (int)d->n, 0);

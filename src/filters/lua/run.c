@@ -247,6 +247,18 @@ static enum verdict head_failed(struct run *r, int status, bool spent)
 	return ANSWERED;
 }
 
+static enum verdict wait_for_body(struct run *r)
+{
+	struct exchange *ex = r->ex;
+	enum leg_kind k = (enum leg_kind)r->kind;
+	exch_gather(ex, k, 0);
+	if (!exch_gathered(ex, k))
+		return WAIT;
+	run_drop(r, false); /* here whole, and larger than may be gathered (buffer.c) */
+	exch_fail(ex, k == LEG_REQUEST ? FAILED_BODY_TOO_LARGE : FAILED_ANSWER_TOO_LARGE);
+	return ANSWERED;
+}
+
 /* Runs a script whose head is here. */
 static enum verdict head_step(struct run *r, int nargs)
 {
@@ -265,8 +277,7 @@ static enum verdict head_step(struct run *r, int nargs)
 		return head_failed(r, LUA_ERRMEM, true);
 	switch (r->pending) {
 	case PENDING_BODY:
-		exch_gather(r->ex, (enum leg_kind)r->kind, 0);
-		return WAIT;
+		return wait_for_body(r);
 	case PENDING_CALL:
 		return WAIT;
 	default: /* the rest of the message will be seen as it passes */

@@ -468,24 +468,25 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 		return;
 	struct call *c = rt->call;
 	struct leg *leg = &ex->req;
-	if (leg->out.n || (leg->ended && !rt->request_sent)) {
+	/* Until it is all sent, or the call has said that it is full: only then does it tell us of room. */
+	while (leg->out.n || (leg->ended && !rt->request_sent)) {
 		size_t room = call_room(c);
 		if (c->request_lost) {
 			chain_clear(&leg->out);
 			ex->req.discard = true;
-		} else if (room || (leg->ended && chain_empty(&leg->out))) {
-			struct chain some = {0};
-			if (leg->out.n <= room)
-				chain_move(&some, &leg->out);
-			else if (!chain_split(&some, &leg->out, room))
-				room = 0;
-			bool end = leg->ended && chain_empty(&leg->out);
-			if (some.n || end) {
-				ex->last_active_us = loop_now_us(ex->env->loop);
-				call_send(c, &some, end, end ? leg->trailers : NULL);
-				rt->request_sent = end;
-			}
+			break;
 		}
+		if (!room && leg->out.n)
+			break;
+		struct chain some = {0};
+		if (leg->out.n <= room)
+			chain_move(&some, &leg->out);
+		else if (!chain_split(&some, &leg->out, room))
+			break;
+		bool end = leg->ended && chain_empty(&leg->out);
+		ex->last_active_us = loop_now_us(ex->env->loop);
+		call_send(c, &some, end, end ? leg->trailers : NULL);
+		rt->request_sent = end;
 	}
 	if (!leg->in_ended && exch_request_room(ex))
 		ex->port->room(ex);
