@@ -455,6 +455,7 @@ void front_drain(struct front *f, bool listeners_too)
 			}
 			*at = a->next;
 			acceptor_stop(&a->acceptor);
+			shutdown(a->fd, SHUT_RDWR); /* the main thread has it open still: nobody shall wait in its queue */
 			mem_free(MEM_CONN, a);
 		}
 	}
