@@ -543,6 +543,11 @@ static void add_domain(struct reader *r, const struct doc *at, struct route_conf
 		if (rc->any)
 			twice(r, at, s, rc->any);
 		rc->any = v;
+	} else if (memchr(s.p + 1, '*', s.n - 1) &&
+		   (s.p[0] == '*' || memchr(s.p + 1, '*', s.n - 2))) {
+		diag_add(r->diags, DIAG_ERROR, at,
+			 "\"%.*s\" never matches: a * stands only first or last",
+			 STR_ARG(at->text));
 	} else if (s.p[0] == '*') {
 		add_wildcard(r, at, rc->suffixes, &rc->nsuffixes, str_from(s, 1), v);
 	} else if (s.p[s.n - 1] == '*') {

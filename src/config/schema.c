@@ -450,24 +450,8 @@ static void check_message(struct check *c, const struct doc *d, const struct sch
 
 /* ---- Any ---- */
 
-static void unknown_type(struct check *c, const struct doc *t, struct str type, bool optional)
+static const char *nearest_type(struct str type, unsigned best)
 {
-	const char *why = schema_unsupported(type);
-	enum diag_level level = optional ? DIAG_NOTICE : DIAG_ERROR;
-	int shown = type.n > 200 ? 200 : (int)type.n;
-	if (c->lenient)
-		return; /* data of a type we do not look into */
-	if (why) {
-		diag_add(c->diags, level, t,
-			 "%.*s is known to Envoy, not supported by postern%s%s%s", shown, type.p,
-			 why[0] ? ": " : "", why, optional ? "; left out, it is optional" : "");
-		return;
-	}
-	diag_add(c->diags, level, t, "unknown type %.*s%s", shown, type.p,
-		 optional ? "; left out, it is optional" : "");
-	if (!c->diags->hintable)
-		return;
-	unsigned best = (unsigned)(type.n / 6) + 1;
 	const char *near = NULL;
 	for (const struct schema_message *const *m = schema_messages; *m; m++) {
 		unsigned n = str_distance(type, str_of((*m)->name), best);
@@ -476,6 +460,27 @@ static void unknown_type(struct check *c, const struct doc *t, struct str type, 
 			best = n;
 		}
 	}
+	return near;
+}
+
+static void unknown_type(struct check *c, const struct doc *t, struct str type, bool optional)
+{
+	const char *why = schema_unsupported(type);
+	enum diag_level level = optional ? DIAG_NOTICE : DIAG_ERROR;
+	int shown = type.n > 200 ? 200 : (int)type.n;
+	if (c->lenient)
+		return; /* data of a type we do not look into */
+	/* Of a package only the name is known: a slip of the finger in one of ours looks like one more type of it. */
+	const char *near =
+		!why || !why[0] ? nearest_type(type, why ? 2 : (unsigned)(type.n / 6) + 1) : NULL;
+	if (why && !near) {
+		diag_add(c->diags, level, t,
+			 "%.*s is known to Envoy, not supported by postern%s%s%s", shown, type.p,
+			 why[0] ? ": " : "", why, optional ? "; left out, it is optional" : "");
+		return;
+	}
+	diag_add(c->diags, level, t, "unknown type %.*s%s", shown, type.p,
+		 optional ? "; left out, it is optional" : "");
 	if (near)
 		diag_hint(c->diags, "%s", near);
 }
