@@ -90,7 +90,7 @@ static bool regex_is_plain(struct str p, char *out, struct string_match *m)
 
 static bool read_regex_match(struct reader *r, const struct doc *d, struct string_match *out)
 {
-	out->ignore_case = false; /* as Envoy: without effect here */
+	out->ignore_case = false;
 	const struct doc *v = read_field(d, "regex");
 	if (v && v->kind == DOC_STRING && v->text.n) {
 		char *text = arena_alloc(r->arena, v->text.n);
@@ -131,8 +131,14 @@ bool read_string_match(struct reader *r, const struct doc *d, struct string_matc
 	for (unsigned i = 0; i < sizeof forms / sizeof *forms; i++)
 		if ((v = read_field(d, forms[i].field)))
 			return read_text_match(r, v, forms[i].kind, forms[i].needed, out);
-	if ((v = read_field(d, "safe_regex")))
+	if ((v = read_field(d, "safe_regex"))) {
+		if (out->ignore_case) { /* Envoy refuses it too */
+			diag_add(r->diags, DIAG_ERROR, read_field(d, "ignore_case"),
+				 "has no effect on safe_regex");
+			diag_hint(r->diags, "begin the expression with (?i)");
+		}
 		return read_regex_match(r, v, out);
+	}
 	diag_add(r->diags, DIAG_ERROR, d, "needs exact, prefix, suffix, contains or safe_regex");
 	return false;
 }
