@@ -235,6 +235,8 @@ static int replace(lua_State *L)
 	struct str v = obj_copy_to(L, h->arena, value);
 	bool ok;
 	if (id) {
+		if (id == FIELD_STATUS) /* the phrase was that of another status */
+			h->reason = (struct str){NULL, 0};
 		head_remove_id(h, id);
 		ok = head_add_id(h, id, v);
 	} else {

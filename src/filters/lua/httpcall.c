@@ -218,6 +218,9 @@ static struct lua_call *prepare(lua_State *L, struct vm *vm)
 	return c;
 }
 
+/* A policy that retries nothing: Envoy's client does not either, not even on a connection that was lost. */
+static const struct retry_policy no_retry;
+
 int httpcall_handle(lua_State *L)
 {
 	obj_arg(L, OBJ_HANDLE);
@@ -256,6 +259,7 @@ int httpcall_handle(lua_State *L)
 				  .ended = body.n == 0,
 				  .length = announced ? (int64_t)body.n : -1,
 				  .timeout_us = ms ? ms * 1000 : most,
+				  .retry = &no_retry,
 				  .no_interim = true};
 	c->task = (struct task){.run = act};
 	c->duplicates = o.duplicates;

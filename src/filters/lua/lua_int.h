@@ -204,7 +204,6 @@ struct vm {
 	struct lua_call *calls, *spare_calls, *preparing;
 	unsigned ncalls;
 	struct guard *guard;
-	unsigned depth; /* runs on the C stack */
 	bool doomed;	/* out of memory: replaced as soon as no run is on the stack */
 	unsigned nruns; /* alive */
 	struct vm *older; /* doomed VMs whose runs have not ended */
@@ -365,7 +364,7 @@ int pattern_find(lua_State *L), pattern_match(lua_State *L), pattern_gmatch(lua_
 int pattern_sort(lua_State *L);
 
 /* --- guard.c: processor time --- */
-/* NULL: no guard can be had (no memory or no timer); scripts then run with the compiler off and a count hook. */
+/* NULL: no memory or no timer; then no script runs. */
 struct guard *guard_new(struct vm *vm);
 void guard_free(struct guard *g);
 /* Around every lua_resume and lua_pcall of script code; nests. limit_us: processor time allowed. */
@@ -374,6 +373,5 @@ void guard_enter(struct vm *vm, uint64_t limit_us);
 bool guard_leave(struct vm *vm);
 /* For C loops: raises the error when the time is over. Cheap. */
 void guard_check(lua_State *L);
-bool guard_over(const struct vm *vm);
 /* Once per process: may memory be made executable? */
 bool guard_jit_allowed(void);

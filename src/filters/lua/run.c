@@ -188,6 +188,7 @@ static int resume(struct run *r, int nargs, bool *spent)
 {
 	struct vm *vm = r->vm;
 	struct run *before = run_now;
+	size_t run_most = vm->heap.run_most;
 	const struct options *o = &r->ex->model->options;
 	run_now = r;
 	r->pending = PENDING_NONE;
@@ -196,7 +197,7 @@ static int resume(struct run *r, int nargs, bool *spent)
 	guard_enter(vm, o->script_time_ms * 1000);
 	int status = lua_resume(r->co.L, nargs);
 	bool over = guard_leave(vm);
-	vm->heap.run_most = SIZE_MAX;
+	vm->heap.run_most = run_most;
 	run_now = before;
 	*spent = status != 0 && status != LUA_YIELD && (over || vm->heap.hit);
 	return status;

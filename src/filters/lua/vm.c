@@ -97,6 +97,11 @@ struct vm *vm_new(struct exch_env *env, size_t limit)
 		return NULL;
 	}
 	vm->guard = guard_new(vm);
+	if (!vm->guard) {
+		log_line(LOG_LUA, LOG_ERROR, "no Lua state: no timer for its processor time");
+		vm_free(vm);
+		return NULL;
+	}
 	return vm;
 }
 
