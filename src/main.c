@@ -178,6 +178,14 @@ static void status(void *arg, struct control_status *out)
 	control_status(g->control, out);
 }
 
+/* A worker asks: sockets live until every worker has moved on to the next ones, it included. */
+static struct str bound_address(void *arg, const struct listener_cfg *l, unsigned address, char out[128])
+{
+	const struct gateway *g = arg;
+	const struct sockets *s = workers_sockets(g->workers);
+	return s ? sockets_address(s, l, address, out) : (struct str){"", 0};
+}
+
 /* --- start --- */
 
 static unsigned cpus(void)
@@ -240,7 +248,24 @@ static bool start(struct gateway *g)
 	static const int signals[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
 	struct control_hooks hooks = {.prepare = prepare, .publish = publish, .arg = g};
 	struct diags d;
-	struct admin_hooks admin = {.order = give_order, .dump = dump, .status = status, .arg = g, .workers = g->concurrency};
+	const struct cli *c = &g->cli;
+	static char drain[32]; /* kept by the admin pages */
+	snprintf(drain, sizeof drain, "%us", c->drain_time_s);
+	const struct admin_option options[] = {
+		{"config_path", c->source.path, false},
+		{"log_level", c->log_level ? c->log_level : "info", false},
+		{"component_log_level", c->component_log_levels, false},
+		{"log_path", c->log_path, false},
+		{"service_cluster", c->source.node_cluster, false},
+		{"service_node", c->source.node_id, false},
+		{"service_zone", c->service_zone, false},
+		{"drain_time", drain, false},
+		{"mode", "Serve", false},
+		{"disable_hot_restart", "true", true},
+		{"restart_epoch", "0", true},
+	};
+	struct admin_hooks admin = {.order = give_order, .dump = dump, .status = status, .address = bound_address, .arg = g, .workers = g->concurrency,
+				    .options = options, .noptions = sizeof options / sizeof *options};
 	g->loop = loop_new(g->concurrency);
 	g->workers = workers_new(g->loop, g->concurrency);
 	if (!g->loop || !g->workers || !loop_signals(g->loop, signals, sizeof signals / sizeof *signals, got_signal, g)) {

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { OPTIONS_MAX = 16 };
 struct admin_hooks admin_hooks;
 static atomic_uint state;      /* enum admin_state */
 static atomic_bool failing;    /* /healthcheck/fail */
@@ -18,7 +19,13 @@ static time_t started;
 
 void admin_register(const struct admin_hooks *hooks)
 {
+	static struct admin_option options[OPTIONS_MAX];
 	admin_hooks = *hooks;
+	if (admin_hooks.noptions > OPTIONS_MAX)
+		admin_hooks.noptions = OPTIONS_MAX;
+	for (unsigned i = 0; i < admin_hooks.noptions; i++)
+		options[i] = hooks->options[i];
+	admin_hooks.options = options;
 	started = time(NULL);
 }
 

@@ -27,7 +27,7 @@ struct admin_hooks {
 	struct str (*address)(void *arg, const struct listener_cfg *l, unsigned address, char out[128]);
 	void *arg;
 	unsigned workers;
-	const struct admin_option *options; /* kept, not copied */
+	const struct admin_option *options; /* the list is copied (at most 16), the texts are not */
 	unsigned noptions;
 };
 /* Before workers start; hooks are copied. */

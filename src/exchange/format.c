@@ -478,6 +478,11 @@ static struct str remote_of(const struct exchange *ex)
 	return ex->remote.n ? ex->remote : ex->peer->remote;
 }
 
+static bool origin_answered(const struct exchange *ex)
+{
+	return ex->upstream_cluster && ex->resp_head_us && !ex->local_reply;
+}
+
 /* As Envoy counts: names and values, without what separates them on the wire. */
 static uint64_t fields_bytes(const struct head *h)
 {
@@ -496,12 +501,12 @@ static void rare(struct exchange *ex, const struct format_part *part, struct res
 			give_number(r, (ex->req_done_us - ex->began_us) / 1000);
 		break;
 	case FMT_RESPONSE_DURATION:
-		if (ex->upstream_first_us)
-			give_number(r, (ex->upstream_first_us - ex->began_us) / 1000);
+		if (origin_answered(ex))
+			give_number(r, (ex->resp_head_us - ex->began_us) / 1000);
 		break;
 	case FMT_RESPONSE_TX_DURATION:
-		if (ex->upstream_first_us && ex->resp_done_us)
-			give_number(r, (ex->resp_done_us - ex->upstream_first_us) / 1000);
+		if (origin_answered(ex) && ex->resp_done_us)
+			give_number(r, (ex->resp_done_us - ex->resp_head_us) / 1000);
 		break;
 	case FMT_RESPONSE_FLAGS_LONG: long_flags(ex, r); break;
 	case FMT_TRAILER:
@@ -527,7 +532,7 @@ static void rare(struct exchange *ex, const struct format_part *part, struct res
 	case FMT_DOWNSTREAM_TLS_CIPHER: give_peer(ex, r, PEER_CIPHER); break;
 	case FMT_DOWNSTREAM_PEER_SUBJECT: give_peer(ex, r, PEER_SUBJECT); break;
 	case FMT_REQUEST_HEADERS_BYTES: give_number(r, fields_bytes(&ex->req.head)); break;
-	case FMT_RESPONSE_HEADERS_BYTES: give_number(r, ex->resp.begun ? fields_bytes(&ex->resp.head) : 0); break;
+	case FMT_RESPONSE_HEADERS_BYTES: give_number(r, fields_bytes(&ex->resp.head)); break;
 	case FMT_HOSTNAME:
 	case FMT_ENVIRONMENT: give_text(r, part->text); break;
 	case FMT_GRPC_STATUS: give_grpc(ex, r, part->text); break;
@@ -544,7 +549,7 @@ static inline void evaluate(struct exchange *ex, const struct format_part *part,
 	r->got = GOT_NOTHING;
 	switch (part->op) {
 	case FMT_PROTOCOL: give_safe(r, ex->http2 ? STR("HTTP/2") : ex->http10 ? STR("HTTP/1.0") : STR("HTTP/1.1")); break;
-	case FMT_RESPONSE_CODE: give_number(r, ex->resp.begun ? ex->resp.head.status : 0); break;
+	case FMT_RESPONSE_CODE: give_number(r, ex->resp.head.f ? ex->resp.head.status : 0); break;
 	case FMT_RESPONSE_CODE_DETAILS:
 		if (str_eq(part->text, STR("ALLOW_WHITESPACES")))
 			give_text(r, str_of(ex->details));

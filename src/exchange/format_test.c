@@ -39,7 +39,7 @@ static void exchange_by_hand(void)
 	ex.flags = "";
 	ex.began_us = loop_now_us(env.loop) - 1234567;
 	ex.req_done_us = ex.began_us + 2000;
-	ex.upstream_first_us = ex.began_us + 3000;
+	ex.resp_head_us = ex.began_us + 3000;
 	ex.resp_done_us = ex.began_us + 9000;
 	ex.wall_us = 1795505772205699ull;
 	ex.bytes_received = 10;

@@ -144,6 +144,24 @@ static struct client *take_client(struct front *f)
 	return c;
 }
 
+/* The end of an accepted socket that is ours; the conn is not open yet. */
+static bool local_name(int fd, union sock_name *out)
+{
+	union {
+		struct sockaddr_storage any;
+		union sock_name name;
+	} u;
+	socklen_t len = sizeof u;
+	if (getsockname(fd, (struct sockaddr *)&u.any, &len) || (u.any.ss_family != AF_INET && u.any.ss_family != AF_INET6))
+		return false;
+	*out = u.name;
+	if (u.any.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&u.name.in6.sin6_addr)) {
+		*out = (union sock_name){.in4 = {.sin_family = AF_INET, .sin_port = u.name.in6.sin6_port}};
+		memcpy(&out->in4.sin_addr, &u.name.in6.sin6_addr.s6_addr[12], 4);
+	}
+	return true;
+}
+
 /* Texts and socket names of both ends. */
 static void name_ends(struct client *c, const struct accepting *a, const struct sockaddr *peer, socklen_t len)
 {
@@ -165,7 +183,7 @@ static void name_ends(struct client *c, const struct accepting *a, const struct 
 		if (c->listener->addresses[a->address].len <= sizeof c->local_sa)
 			memcpy(&c->local_sa, &c->listener->addresses[a->address].any, c->listener->addresses[a->address].len);
 	} else {
-		n = conn_local(&c->conn, &c->local_sa) ? sockname_text(&c->local_sa.sa, sizeof c->local_sa, b) : 0;
+		n = local_name(c->conn.watch.fd, &c->local_sa) ? sockname_text(&c->local_sa.sa, sizeof c->local_sa, b) : 0;
 		if (n > 48)
 			n = 48;
 		memcpy(c->names + 48, b, n);
