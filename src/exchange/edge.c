@@ -308,6 +308,11 @@ void edge_request(struct exchange *ex)
 			return;
 		}
 	}
+	struct str path = head_value(h, FIELD_PATH);
+	if (path.n == 0 || path.p[0] != '/') { /* "*" among them; before any filter, as Envoy */
+		refuse(ex, 404, "absolute_path_rejected");
+		return;
+	}
 	if (ex->underscores && c->underscores != UNDERSCORES_ALLOW && !underscores(ex))
 		return;
 	if (c->strip_any_port || c->strip_matching_port || c->strip_trailing_dot)

@@ -477,7 +477,7 @@ static bool write_head(struct client *c)
 		/* HEAD and 304 tell the length a GET would have had, when the origin (or a script) said one */
 		struct str len = head_value(&r->head, FIELD_CONTENT_LENGTH);
 		uint64_t v;
-		if (r->size_fixed && ex->is_head) {
+		if (r->size_fixed && (ex->is_head || r->size == 0)) {
 			o.length_known = true;
 			o.length = (uint64_t)r->size;
 		} else if (status != 204 && status >= 200 && len.p && str_u64(len, &v)) {

@@ -100,11 +100,18 @@ static char *put_option(char *out, bool *any, const char *word)
 	return put(out, word, strlen(word));
 }
 
+/* In the case that the peer chose: some WebSocket clients compare it. */
+static const char *upgrade_word(const struct head *h)
+{
+	return str_eq(head_value(h, FIELD_CONNECTION), STR("Upgrade")) ? "Upgrade" : "upgrade";
+}
+
 static char *put_framing(char *out, const struct head *h, const struct h1_out *o)
 {
 	bool any = false;
-	/* RFC 9110 8.6, RFC 9112 6.1: 1xx and 204 carry neither. */
-	bool bare = h->is_response && (h->status == 204 || h->status / 100 == 1);
+	/* RFC 9110 8.6, RFC 9112 6.1: 1xx and 204 carry neither. (A 204 that a script gave an empty body says so, as in Envoy: harmless, and
+	 * recorded.) */
+	bool bare = h->is_response && (h->status / 100 == 1 || (h->status == 204 && !(o->length_known && o->length == 0)));
 	if (!bare && o->framing == H1_CHUNKED) {
 		out = PUT(out, "transfer-encoding: chunked\r\n");
 	} else if (!bare && o->length_known) {
@@ -120,7 +127,7 @@ static char *put_framing(char *out, const struct head *h, const struct h1_out *o
 	if (o->te_trailers)
 		out = put_option(out, &any, "te");
 	if (o->upgrade.p)
-		out = put_option(out, &any, "upgrade");
+		out = put_option(out, &any, upgrade_word(h));
 	if (any)
 		out = PUT(out, "\r\n");
 	if (o->te_trailers)
