@@ -128,6 +128,8 @@ class H2Client:
             self.stream(e.stream_id)["reset"] = int(e.error_code)
         elif isinstance(e, h2.events.ConnectionTerminated):
             self.goaway = int(e.error_code)
+            # python3-h2 takes nothing more after a GOAWAY; open streams go on all the same.
+            self.conn.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
         elif isinstance(e, h2.events.RemoteSettingsChanged):
             self.settings = True
 

@@ -185,9 +185,9 @@ class Wire:
         out, self.buf = self.buf[:n], self.buf[n:]
         return out
 
-    def rest(self):
+    def rest(self, timeout=None):
         """All bytes until the other side closes."""
-        while self.more():
+        while self.more(timeout):
             pass
         out, self.buf = self.buf, b""
         return out

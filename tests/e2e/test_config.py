@@ -110,8 +110,6 @@ def test_all_mistakes_are_reported_at_once(rig):
 
 def test_a_faulty_configuration_ends_the_start_and_prints_the_same(rig):
     text, line = planted(rig, GOOD, *MISTAKES[0][:2])
-    g = rig.start(text and yaml.safe_load(GOOD), wait=False)
-    g.stop()
     path = rig.tmp / "bad.yaml"
     path.write_text(text)
     p = subprocess.run([rig.binary, "-c", str(path)], capture_output=True, text=True, timeout=30)

@@ -75,8 +75,11 @@ def test_a_length_that_lies_is_a_stream_error_and_never_complete(rig, length, da
         conn = o.accept(0.3)
     except AssertionError:
         return
-    rest = conn.rest()
-    assert not rest.endswith(b"hello"[:int(length)]), "the origin saw a complete request"
+    try:
+        conn.rest(0.5)
+    except AssertionError:
+        pass  # kept for another request
+    assert not conn.buf.endswith(b"hello"[:int(length)]), "the origin saw a complete request"
 
 
 def test_a_chunked_answer_and_its_trailers_arrive(rig):

@@ -45,8 +45,7 @@ def test_ipv6_on_both_sides(rig):
 def resolver(dns):
     return {"name": "envoy.network.dns_resolver.cares", "typed_config": {
         "@type": X + "network.dns_resolver.cares.v3.CaresDnsResolverConfig",
-        "resolvers": [{"socket_address": {"address": "127.0.0.1", "port_value": dns.port}}],
-        "dns_resolver_options": {"no_default_search_domain": True}}}
+        "resolvers": [{"socket_address": {"address": "127.0.0.1", "port_value": dns.port}}]}}
 
 
 def named(kind, dns, port, name="origin.test", **over):

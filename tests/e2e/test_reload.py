@@ -109,7 +109,7 @@ def test_a_faulty_configuration_is_refused_and_the_old_one_stays(rig):
     assert g.get("/marker") == (200, b"1")
     g.write("{ this is no configuration")
     g.signal(signal.SIGHUP)
-    g.wait_log(r"postern\.yaml:1")
+    g.wait_log(r"postern\.yaml:2:1")
     assert g.get("/marker") == (200, b"1")
     g.write(config(rig, "3"))
     g.signal(signal.SIGHUP)
@@ -197,6 +197,7 @@ def test_certificates_are_reloaded(rig, certs):
 
 def test_no_request_fails_while_configurations_change(rig):
     """Load from four clients with a reload every few milliseconds."""
+    rig.origin()
     g = rig.start(config(rig, "0"), args=["--concurrency", "2"])
     stop = threading.Event()
     problems, done = [], [0]
