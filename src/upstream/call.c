@@ -106,6 +106,19 @@ static void start_try_timers(struct ucall *c)
 		due_at(c, DUE_IDLE, idle_limit(c));
 }
 
+/* The owner's request is complete, or nobody wants the rest: the clock of the route's timeout runs. */
+static void request_complete(struct ucall *c)
+{
+	c->all = true;
+	if (c->done_us || c->state == CALL_DONE)
+		return;
+	c->done_us = now_of(c);
+	if (c->rq.timeout_us)
+		due_at(c, DUE_TOTAL, c->rq.timeout_us);
+	if (c->o)
+		start_try_timers(c);
+}
+
 /* ---- the retry decision, robustness.md 6 */
 
 static bool idempotent_method(unsigned method)
@@ -521,12 +534,14 @@ void call_on_head(struct ucall *c)
 		give_retry(c);
 	}
 	p->has_head = true;
-	c->due[DUE_TRY] = 0;
 	chain_clear(&c->kept);
 	c->keeping = false;
 	if (!c->sent && !p->tunnel) {
 		p->request_lost = true;
 		chain_clear(&c->body);
+		bool all = c->all;
+		request_complete(c);
+		c->all = all; /* the owner may still say so */
 	}
 	count_answer(c, p->head->status);
 }
@@ -599,16 +614,6 @@ static struct ucall *call_new(struct upstream *u)
 	return c;
 }
 
-/* The owner's request is complete: the clock of the route's timeout runs. */
-static void request_complete(struct ucall *c)
-{
-	c->all = true;
-	c->done_us = now_of(c);
-	if (c->rq.timeout_us)
-		due_at(c, DUE_TOTAL, c->rq.timeout_us);
-	if (c->o)
-		start_try_timers(c);
-}
 
 struct call *call_open(struct upstream *u, const struct call_request *rq, void (*event)(struct call *c), void *owner)
 {
@@ -701,12 +706,9 @@ void call_send(struct call *p, struct chain *bytes, bool end, const struct head 
 		else
 			chain_move(&c->body, bytes);
 	}
-	if (end) {
+	if (end && !c->all) {
 		c->trailers = trailers;
-		if (lost)
-			c->all = true;
-		else
-			request_complete(c);
+		request_complete(c);
 	}
 	if (c->o && !lost)
 		c->o->codec->push(c->o);

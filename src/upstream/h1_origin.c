@@ -606,6 +606,7 @@ static void ended(struct origin *o, bool lost)
 	struct h1_origin *h = &o->h1;
 	struct ucall *c = o->call;
 	const char *text = lost ? o->conn.failure.step : NULL;
+	lost |= o->conn.write_failed; /* reset: send has taken the news, and recv says 0 then */
 	if (!h->reading_body || lost || o->conn.cut) {
 		broken(o, FAILED_TERMINATED, text);
 	} else if (h->body.framing == H1_UNTIL_CLOSE) {
@@ -742,10 +743,11 @@ static void ready(struct origin *o)
 	if (o->requests > 1 && (!h->head_written || o->taken_turn == o->u->turn)) {
 		/* What epoll saw it saw before the request went out: it is not the answer (robustness.md I6). */
 		broken(o, FAILED_TERMINATED, "the pooled connection was not idle");
-		return;
-	}
-	if (h->head_written)
+	} else if (h->head_written && !o->call->started && !h->deaf) {
+		broken(o, FAILED_TERMINATED, "the origin spoke before it was asked");
+	} else if (h->head_written) {
 		read_some(o);
+	} /* else the request is written in this pass */
 }
 
 static void again(struct origin *o)

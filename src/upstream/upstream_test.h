@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/must.h"
 #include "loop/sys.h"
+#include "obs/log.h"
 #include "net/dns.h"
 #include "upstream/upstream_int.h"
 #include <arpa/inet.h>
