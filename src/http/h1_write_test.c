@@ -135,8 +135,10 @@ static void test_chunks(void)
 	arena_init(&a, SIZE_MAX);
 	must(head_init(&t, &a, false, 0));
 	must(head_add(&t, STR("X-T"), STR("1")) && head_add(&t, STR("Content-Length"), STR("5")));
+	must(head_add(&t, STR("x-u"), STR("")));
 	must(h1_head_size(&t, &(struct h1_out){0}) <= sizeof big);
-	must(h1_write_last_chunk(big, &t) == 13 && !memcmp(big, "0\r\nX-T: 1\r\n\r\n", 13));
+	must(h1_write_last_chunk(big, &t) == 20 &&
+	     !memcmp(big, "0\r\nX-T: 1\r\nx-u: \r\n\r\n", 20));
 	arena_fini(&a);
 }
 

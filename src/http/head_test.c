@@ -209,6 +209,22 @@ static void test_no_memory(void)
 	must(done > 0 && done < 300);
 }
 
+/* As many as the 16 bits of n can count, and not one more. */
+static void test_full(void)
+{
+	struct arena a;
+	struct head h;
+	arena_init(&a, SIZE_MAX);
+	must(head_init(&h, &a, false, 40000));
+	for (unsigned i = 0; i < UINT16_MAX; i++)
+		must(head_add(&h, STR("x"), STR("")));
+	must(h.n == UINT16_MAX && !a.over);
+	must(!head_add(&h, STR("x"), STR("")) && a.over && h.n == UINT16_MAX);
+	must(!head_replace(&h, STR("y"), STR("")) && h.n == UINT16_MAX);
+	must(head_remove(&h, STR("X")) == UINT16_MAX && h.n == 0);
+	arena_fini(&a);
+}
+
 static void test_words(void)
 {
 	static const struct {
@@ -252,6 +268,11 @@ static void test_words(void)
 	for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++)
 		must(authority_ok(str_of(hosts[i].text)) == hosts[i].ok);
 	must(!authority_ok((struct str){"a\0b", 3}));
+	for (unsigned n = 40; n < 50; n++) { /* around what inet_pton's buffer takes */
+		char text[64];
+		snprintf(text, sizeof text, "[%0*d::1]", (int)n, 0);
+		must(!authority_ok(str_of(text)));
+	}
 
 	must(field_name_ok(STR("X-a_b!")) && !field_name_ok(STR("")) && !field_name_ok(STR("a b")));
 	must(!field_name_ok(STR(":path")) && !field_name_ok(STR("a:")) &&
@@ -275,6 +296,7 @@ int main(void)
 	test_model();
 	test_join();
 	test_no_memory();
+	test_full();
 	test_words();
 	arena_trim();
 	return 0;

@@ -12,6 +12,7 @@ struct path_want {
 	bool slash;
 };
 
+/* long: the three steps of the RFC one after the other. */
 static inline struct path_want ref_path(const char *p, size_t n, bool dots, bool merge,
 					bool unescape)
 {
