@@ -157,6 +157,17 @@ static bool prepare_chain(struct model *m, struct chain_cfg *c, struct diags *d)
 	return prepare_hcm(m, (struct hcm_cfg *)c->hcm, d);
 }
 
+/* "listener.127.0.0.1_80.": the address with its colons as underscores, "admin" for the admin listener, as Envoy. */
+static stat_id listener_stat(enum stat_kind kind, const struct listener_cfg *l, const char *name)
+{
+	char address[160];
+	struct str text = l->is_admin ? STR("admin") : l->addresses[0].text;
+	size_t n = text.n < sizeof address ? text.n : sizeof address;
+	for (size_t i = 0; i < n; i++)
+		address[i] = text.p[i] == ':' ? '_' : text.p[i];
+	return stat_registerf(kind, "listener.%.*s.%s", (int)n, address, name);
+}
+
 bool front_prepare(struct model *m, struct diags *d)
 {
 	unsigned before = d->errors;
@@ -177,12 +188,12 @@ bool front_prepare(struct model *m, struct diags *d)
 				l->picker = NULL;
 			}
 		}
-		l->cx_total = stat_registerf(STAT_COUNTER, "listener.%.*s.downstream_cx_total", STR_ARG(l->addresses[0].text));
-		l->cx_active = stat_registerf(STAT_GAUGE, "listener.%.*s.downstream_cx_active", STR_ARG(l->addresses[0].text));
-		l->cx_overflow = stat_registerf(STAT_COUNTER, "listener.%.*s.downstream_cx_overflow", STR_ARG(l->addresses[0].text));
-		l->no_chain = stat_registerf(STAT_COUNTER, "listener.%.*s.no_filter_chain_match", STR_ARG(l->addresses[0].text));
-		l->ssl_error = stat_registerf(STAT_COUNTER, "listener.%.*s.ssl.connection_error", STR_ARG(l->addresses[0].text));
-		l->ssl_handshake = stat_registerf(STAT_COUNTER, "listener.%.*s.ssl.handshake", STR_ARG(l->addresses[0].text));
+		l->cx_total = listener_stat(STAT_COUNTER, l, "downstream_cx_total");
+		l->cx_active = listener_stat(STAT_GAUGE, l, "downstream_cx_active");
+		l->cx_overflow = listener_stat(STAT_COUNTER, l, "downstream_cx_overflow");
+		l->no_chain = listener_stat(STAT_COUNTER, l, "no_filter_chain_match");
+		l->ssl_error = listener_stat(STAT_COUNTER, l, "ssl.connection_error");
+		l->ssl_handshake = listener_stat(STAT_COUNTER, l, "ssl.handshake");
 	}
 	if (!ok && d->errors == before)
 		diag_add(d, DIAG_ERROR, NULL, "no memory to prepare the configuration");
