@@ -27,8 +27,8 @@ static void writable(struct conn *conn)
 	struct client *c = (struct client *)conn;
 	if (c->h2)
 		h2_client_writable(c);
-	else
-		later(c->front->loop, PHASE_WRITE, &c->write);
+	else if (c->work)
+		later(c->front->loop, PHASE_WRITE, &c->work->write);
 }
 
 static void established(struct conn *conn)
@@ -41,8 +41,8 @@ static void established(struct conn *conn)
 	struct arena scratch;
 	arena_init(&scratch, 4096);
 	struct str sni = tls_text(conn, TLS_SNI, &scratch);
-	if (sni.n && (c->sni = mem_strndup(MEM_CONN, sni.p, sni.n)))
-		c->peer.sni = (struct str){c->sni, sni.n};
+	if (sni.n)
+		c->sni = mem_strndup(MEM_CONN, sni.p, sni.n);
 	arena_fini(&scratch);
 	h1_client_start(c);
 	c->active_us = loop_now_us(f->loop);
@@ -57,16 +57,20 @@ static void established(struct conn *conn)
 	} else {
 		stat_add(c->hcm->stats->cx_http1, 1);
 	}
-	if (conn_pending(conn))
-		later(f->loop, PHASE_AGAIN, &c->again);
+	if (conn_pending(conn) && client_work(c))
+		later(f->loop, PHASE_AGAIN, &c->work->again);
 }
 
 static void failed(struct conn *conn)
 {
 	struct client *c = (struct client *)conn;
-	stat_add(c->listener->ssl_error, 1);
-	log_limited(LOG_CONN, LOG_INFO, "tls.handshake", "[C%llu] tls.handshake from %.*s on %.*s: %s", (unsigned long long)c->peer.connection_id,
-		    STR_ARG(c->peer.remote), STR_ARG(c->listener->name), conn->failure.step ? conn->failure.step : "failed");
+	char b[SOCKNAME_TEXT];
+	if (conn->failure.kind == FAILED_TLS) {
+		struct str remote = client_remote(c, b);
+		stat_add(c->listener->ssl_error, 1);
+		log_limited(LOG_CONN, LOG_INFO, "tls.handshake", "[C%llu] tls.handshake from %.*s on %.*s: %s", (unsigned long long)c->id,
+			    STR_ARG(remote), STR_ARG(c->listener->name), conn->failure.step ? conn->failure.step : "failed");
+	}
 	client_close(c, false);
 }
 
@@ -118,10 +122,153 @@ void client_close(struct client *c, bool reset)
 	reap(f->loop, &c->grave);
 }
 
+/* --- work --- */
+
+static const struct address *accepted_at(const struct client *c)
+{
+	return &c->listener->addresses[c->accepting_address];
+}
+
+static bool wildcard(const struct address *a)
+{
+	if (a->sa.sa_family == AF_INET)
+		return a->in4.sin_addr.s_addr == 0;
+	if (a->sa.sa_family == AF_INET6)
+		return IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr);
+	return false;
+}
+
+/* The end of an accepted socket that is ours; the conn need not be open yet. */
+static bool socket_name(int fd, union sock_name *out)
+{
+	union {
+		struct sockaddr_storage any;
+		union sock_name name;
+	} u;
+	socklen_t len = sizeof u;
+	if (getsockname(fd, (struct sockaddr *)&u.any, &len) || (u.any.ss_family != AF_INET && u.any.ss_family != AF_INET6))
+		return false;
+	*out = u.name;
+	if (u.any.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&u.name.in6.sin6_addr)) {
+		*out = (union sock_name){.in4 = {.sin_family = AF_INET, .sin_port = u.name.in6.sin6_port}};
+		memcpy(&out->in4.sin_addr, &u.name.in6.sin6_addr.s6_addr[12], 4);
+	}
+	return true;
+}
+
+/* Our end: what the listener says, unless that leaves the address or the port open. */
+static void local_name(const struct client *c, union sock_name *out)
+{
+	const struct address *a = accepted_at(c);
+	memset(out, 0, sizeof *out);
+	if (a->len <= sizeof *out && !wildcard(a) && sockets_port(a))
+		memcpy(out, &a->any, a->len);
+	else if (!socket_name(c->conn.watch.fd, out))
+		out->sa.sa_family = AF_UNIX;
+}
+
+struct str client_remote(const struct client *c, char *out)
+{
+	size_t n = sockname_text(&c->remote_sa.sa, sizeof c->remote_sa, out);
+	if (c->remote_sa.sa.sa_family == AF_UNIX)
+		out[n++] = '/'; /* an unnamed unix peer */
+	return (struct str){out, n};
+}
+
+static struct str keep_name(char *to, struct str name)
+{
+	size_t n = name.n < WORK_NAME ? name.n : WORK_NAME;
+	memcpy(to, name.p, n);
+	return (struct str){to, n};
+}
+
+void client_busy(struct client *c)
+{
+	struct front *f = c->front;
+	struct work *w = c->work;
+	if (!w || !w->idle)
+		return;
+	*(w->prev ? &w->prev->next : &f->idle_first) = w->next;
+	*(w->next ? &w->next->prev : &f->idle_last) = w->prev;
+	w->next = w->prev = NULL;
+	w->idle = false;
+	f->nidle--;
+}
+
+static void drop_work(struct client *c)
+{
+	struct front *f = c->front;
+	struct work *w = c->work;
+	if (!w)
+		return;
+	client_busy(c);
+	c->work = NULL;
+	if (f->nspare_works < SPARE_WORKS) {
+		w->next = f->spare_works;
+		f->spare_works = w;
+		f->nspare_works++;
+	} else {
+		mem_free(MEM_CONN, w);
+	}
+}
+
+void client_idle(struct client *c)
+{
+	struct front *f = c->front;
+	struct work *w = c->work;
+	if (!w || w->idle || c->state != CLIENT_IDLE || task_scheduled(&w->write) || task_scheduled(&w->again) || task_scheduled(&w->again_write))
+		return;
+	w->idle = true;
+	w->next = NULL;
+	w->prev = f->idle_last;
+	*(f->idle_last ? &f->idle_last->next : &f->idle_first) = w;
+	f->idle_last = w;
+	if (++f->nidle > IDLE_WORKS)
+		drop_work(f->idle_first->client);
+}
+
+struct work *client_work(struct client *c)
+{
+	struct front *f = c->front;
+	struct work *w = c->work;
+	char b[SOCKNAME_TEXT];
+	if (w) {
+		client_busy(c);
+		return w;
+	}
+	w = f->spare_works;
+	if (w) {
+		f->spare_works = w->next;
+		f->nspare_works--;
+		memset(w, 0, sizeof *w);
+	} else {
+		w = mem_zalloc(MEM_CONN, sizeof *w);
+		if (!w)
+			return NULL;
+	}
+	c->work = w;
+	w->client = c;
+	h1_work_start(w);
+	local_name(c, &w->local_sa);
+	w->peer.remote = keep_name(w->names, client_remote(c, b));
+	w->peer.local = keep_name(w->names + WORK_NAME, (struct str){b, sockname_text(&w->local_sa.sa, sizeof w->local_sa, b)});
+	w->peer.remote_sa = &c->remote_sa.sa;
+	w->peer.local_sa = &w->local_sa.sa;
+	w->peer.tls = c->tls;
+	if (c->sni)
+		w->peer.sni = str_of(c->sni);
+	w->peer.connection_id = c->id;
+	w->peer.listener = c->listener;
+	w->peer.buffer_limit = c->listener->buffer_limit;
+	w->peer.has_inspector = c->listener->tls_inspector;
+	return w;
+}
+
 static void bury_client(struct grave *g)
 {
 	struct client *c = (struct client *)((char *)g - offsetof(struct client, grave));
 	struct front *f = c->front;
+	drop_work(c);
 	model_unref(c->model);
 	mem_free(MEM_CONN, c->sni);
 	if (f->nspare < SPARE_CLIENTS) {
@@ -144,60 +291,6 @@ static struct client *take_client(struct front *f)
 	return c;
 }
 
-/* The end of an accepted socket that is ours; the conn is not open yet. */
-static bool local_name(int fd, union sock_name *out)
-{
-	union {
-		struct sockaddr_storage any;
-		union sock_name name;
-	} u;
-	socklen_t len = sizeof u;
-	if (getsockname(fd, (struct sockaddr *)&u.any, &len) || (u.any.ss_family != AF_INET && u.any.ss_family != AF_INET6))
-		return false;
-	*out = u.name;
-	if (u.any.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&u.name.in6.sin6_addr)) {
-		*out = (union sock_name){.in4 = {.sin_family = AF_INET, .sin_port = u.name.in6.sin6_port}};
-		memcpy(&out->in4.sin_addr, &u.name.in6.sin6_addr.s6_addr[12], 4);
-	}
-	return true;
-}
-
-/* Texts and socket names of both ends. */
-static void name_ends(struct client *c, const struct accepting *a, const struct sockaddr *peer, socklen_t len)
-{
-	char b[SOCKNAME_TEXT];
-	size_t n = 0;
-	if (peer->sa_family == AF_INET || peer->sa_family == AF_INET6) {
-		memcpy(&c->remote_sa, peer, len < sizeof c->remote_sa ? len : sizeof c->remote_sa);
-		n = sockname_text(peer, len, b);
-	} else {
-		c->remote_sa.sa.sa_family = AF_UNIX;
-		memcpy(b, "/", n = 1); /* an unnamed unix peer */
-	}
-	if (n > 48)
-		n = 48;
-	memcpy(c->names, b, n);
-	c->peer.remote = (struct str){c->names, n};
-	if (a->local_n) {
-		c->peer.local = (struct str){a->local, a->local_n};
-		if (c->listener->addresses[a->address].len <= sizeof c->local_sa)
-			memcpy(&c->local_sa, &c->listener->addresses[a->address].any, c->listener->addresses[a->address].len);
-	} else {
-		n = local_name(c->conn.watch.fd, &c->local_sa) ? sockname_text(&c->local_sa.sa, sizeof c->local_sa, b) : 0;
-		if (n > 48)
-			n = 48;
-		memcpy(c->names + 48, b, n);
-		c->peer.local = (struct str){c->names + 48, n};
-	}
-	if (c->peer.local.n > 48 || a->local_n) { /* the accepting's text may go away before the client */
-		n = c->peer.local.n > 48 ? 48 : c->peer.local.n;
-		memcpy(c->names + 48, c->peer.local.p, n);
-		c->peer.local = (struct str){c->names + 48, n};
-	}
-	c->peer.remote_sa = &c->remote_sa.sa;
-	c->peer.local_sa = &c->local_sa.sa;
-}
-
 static struct tls_ctx *pick_chain(void *arg, struct conn *conn, struct str sni, const struct str *alpns, unsigned n);
 
 static void got(struct acceptor *acc, int fd, const struct sockaddr *peer, socklen_t len)
@@ -216,15 +309,13 @@ static void got(struct acceptor *acc, int fd, const struct sockaddr *peer, sockl
 	c->listener = l;
 	c->accepting_address = (uint16_t)a->address;
 	c->timer.fire = timer_fired;
-	c->conn.watch.fd = fd;
-	c->peer.listener = l;
-	c->peer.buffer_limit = l->buffer_limit;
-	c->peer.has_inspector = l->tls_inspector;
-	c->peer.connection_id = ++f->next_id * f->env->workers + f->env->worker;
-	name_ends(c, a, peer, len);
-	bool by_hello;
+	c->id = ++f->next_id * f->env->workers + f->env->worker;
+	if (peer->sa_family == AF_INET || peer->sa_family == AF_INET6)
+		memcpy(&c->remote_sa, peer, len < sizeof c->remote_sa ? len : sizeof c->remote_sa);
+	else
+		c->remote_sa.sa.sa_family = AF_UNIX;
 	struct tls_ctx *tls = NULL;
-	c->chain = sockets_first_chain(l, c->peer.local_sa, c->peer.remote_sa, &by_hello, &tls);
+	c->chain = sockets_first_chain(l, fd, &c->remote_sa.sa, &tls);
 	if (!c->chain) {
 		stat_add(l->no_chain, 1);
 		close(fd);
@@ -236,7 +327,7 @@ static void got(struct acceptor *acc, int fd, const struct sockaddr *peer, sockl
 	c->model = model_ref(f->model);
 	c->hcm = c->chain->hcm;
 	c->is_admin = l->is_admin;
-	c->peer.tls = tls != NULL;
+	c->tls = tls != NULL;
 	c->next = f->clients;
 	if (c->next)
 		c->next->prev = c;
@@ -274,9 +365,11 @@ static struct tls_ctx *pick_chain(void *arg, struct conn *conn, struct str sni, 
 	const struct listener_cfg *l = arg;
 	struct chain_ask ask = {.sni = sni, .alpns = (struct str *)(uintptr_t)alpns, .nalpns = n, .tls = true};
 	struct address local = {0}, remote = {0};
-	memcpy(&local.any, &c->local_sa, sizeof c->local_sa);
+	union sock_name ours;
+	local_name(c, &ours);
+	memcpy(&local.any, &ours, sizeof ours);
 	memcpy(&remote.any, &c->remote_sa, sizeof c->remote_sa);
-	local.len = remote.len = sizeof c->local_sa;
+	local.len = remote.len = sizeof ours;
 	ask.local = &local;
 	ask.remote = &remote;
 	const struct chain_cfg *chain = model_chain_for(l, &ask);
@@ -319,15 +412,17 @@ static const struct listener_cfg *same_listener(const struct model *m, const str
 
 static const struct chain_cfg *same_chain(const struct listener_cfg *l, const struct client *c)
 {
-	struct str sni = c->peer.sni;
+	struct str sni = c->sni ? str_of(c->sni) : (struct str){"", 0};
 	struct str alpn = str_of(c->conn.alpn);
 	struct address local = {0}, remote = {0};
-	memcpy(&local.any, &c->local_sa, sizeof c->local_sa);
+	union sock_name ours;
+	local_name(c, &ours);
+	memcpy(&local.any, &ours, sizeof ours);
 	memcpy(&remote.any, &c->remote_sa, sizeof c->remote_sa);
-	local.len = remote.len = sizeof c->local_sa;
-	struct chain_ask ask = {.sni = sni, .alpns = &alpn, .nalpns = alpn.n ? 1 : 0, .tls = c->peer.tls, .local = &local, .remote = &remote};
+	local.len = remote.len = sizeof ours;
+	struct chain_ask ask = {.sni = sni, .alpns = &alpn, .nalpns = alpn.n ? 1 : 0, .tls = c->tls, .local = &local, .remote = &remote};
 	const struct chain_cfg *chain = model_chain_for(l, &ask);
-	return chain && (chain->tls != NULL) == c->peer.tls ? chain : NULL;
+	return chain && (chain->tls != NULL) == c->tls ? chain : NULL;
 }
 
 bool client_renew(struct client *c)
@@ -350,22 +445,15 @@ bool client_renew(struct client *c)
 	c->chain = chain;
 	c->hcm = chain->hcm;
 	c->accepting_address = (uint16_t)at;
-	c->peer.listener = l;
-	c->peer.buffer_limit = l->buffer_limit;
-	c->peer.has_inspector = l->tls_inspector;
+	if (c->work) {
+		c->work->peer.listener = l;
+		c->work->peer.buffer_limit = l->buffer_limit;
+		c->work->peer.has_inspector = l->tls_inspector;
+	}
 	stat_add(c->hcm->stats->cx_active, 1);
 	stat_add(l->cx_active, 1);
 	model_unref(old);
 	return true;
-}
-
-static bool wildcard(const struct address *a)
-{
-	if (a->sa.sa_family == AF_INET)
-		return a->in4.sin_addr.s_addr == 0;
-	if (a->sa.sa_family == AF_INET6)
-		return IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr);
-	return false;
 }
 
 static void start_accepting(struct front *f, const struct listener_cfg *l, unsigned address, int fd)
@@ -379,10 +467,6 @@ static void start_accepting(struct front *f, const struct listener_cfg *l, unsig
 	a->listener = l;
 	a->address = address;
 	a->fd = fd;
-	if (!wildcard(&l->addresses[address]) && l->addresses[address].sa.sa_family != AF_UNIX && sockets_port(&l->addresses[address])) {
-		size_t n = sockname_text(&l->addresses[address].sa, l->addresses[address].len, a->local);
-		a->local_n = (uint8_t)n;
-	}
 	a->next = f->accepting;
 	f->accepting = a;
 	if (!acceptor_start(&a->acceptor, f->loop, fd, got))
@@ -508,6 +592,11 @@ void front_close(struct front *f)
 void front_free(struct front *f)
 {
 	must(!f->clients);
+	while (f->spare_works) {
+		struct work *w = f->spare_works;
+		f->spare_works = w->next;
+		mem_free(MEM_CONN, w);
+	}
 	while (f->spare) {
 		struct client *c = f->spare;
 		f->spare = c->next;

@@ -19,8 +19,6 @@ struct accepting {
 	struct front *front;
 	const struct listener_cfg *listener; /* of front->model */
 	unsigned address;
-	char local[SOCKNAME_TEXT];
-	uint8_t local_n; /* 0: wildcard, ask the socket */
 	int fd;
 	bool dead;
 };
@@ -32,10 +30,14 @@ struct front {
 	struct accepting *accepting;
 	struct client *clients; /* doubly linked */
 	struct client *spare;
-	unsigned nclients, nspare, nadmin;
+	struct work *idle_first, *idle_last; /* of idle clients */
+	struct work *spare_works;
+	unsigned nclients, nspare, nadmin, nidle, nspare_works;
 	uint64_t next_id;
 	bool draining, stopped;
 };
+
+enum { WORK_NAME = 48, SPARE_WORKS = 256, IDLE_WORKS = 1024 };
 
 enum client_state {
 	CLIENT_HANDSHAKE,
@@ -48,6 +50,31 @@ enum client_state {
 	CLIENT_DEAD
 };
 
+/* What a client needs while it has something to do. An idle connection keeps it for a while (front.c bounds how many do), then lives without: it
+ * is most of the memory of a connection. HTTP/2 connections always have one. */
+struct work {
+	struct client *client;
+	struct work *next, *prev; /* front->idle_works, oldest first; or the spare ones */
+	bool idle;		  /* listed there */
+	struct exch_peer peer;
+	union sock_name local_sa;
+	char names[2 * WORK_NAME]; /* texts of both ends */
+	struct task write, again, again_write;
+	uint64_t head_us; /* first byte of the head being read; 0 none */
+	uint32_t discarded;
+	bool minor0; /* the client speaks HTTP/1.0 */
+	bool wire_chunked, head_written;
+
+	/* HTTP/1 */
+	struct exchange *ex;
+	struct chunk *in;	/* bytes read; the head of ex is parsed in place */
+	uint32_t in_at;		/* first byte not yet consumed */
+	struct h1_parse *parse; /* in ex->arena */
+	struct h1_body *body;	/* in ex->arena; NULL: none or ended */
+	struct chain wire;	/* ready to be written */
+	int64_t left;		/* of a length-framed answer, -1 */
+};
+
 struct client {
 	struct conn conn; /* first */
 	struct front *front;
@@ -56,36 +83,22 @@ struct client {
 	const struct listener_cfg *listener;
 	const struct chain_cfg *chain;
 	const struct hcm_cfg *hcm;
-	struct exch_peer peer;
-	union sock_name remote_sa, local_sa;
-	struct timer timer;
-	struct task write, again, again_write;
-	struct grave grave;
+	struct work *work; /* NULL: idle for long */
+	struct h2_client *h2; /* codec h2: everything of the request side is there */
+	union {
+		struct timer timer;
+		struct grave grave; /* once dead */
+	};
 	uint64_t active_us; /* end of the last request, or accepted */
-	uint64_t head_us;   /* first byte of the head being read */
-	uint8_t state;
-	bool half_closed;   /* the peer ended its side */
-	bool close_after;   /* after this answer */
-	bool minor0;	    /* the client speaks HTTP/1.0 */
-	bool keep_alive10;
-	bool wire_chunked, wire_close; /* framing of the answer */
-	bool head_written, want_continue, is_admin, linger_reset;
-	uint32_t requests;
-	uint32_t discarded;
-	char names[2 * 48]; /* texts of remote and local */
-	uint16_t accepting_address;
 	char *sni; /* lower case; owned, freed with the client; NULL none */
-
-	/* HTTP/1 */
-	struct exchange *ex;
-	struct chunk *in;   /* bytes read; the head of ex is parsed in place */
-	uint32_t in_at;	    /* first byte not yet consumed */
-	struct h1_parse *parse; /* in ex->arena */
-	struct h1_body *body;	/* in ex->arena; NULL: none or ended */
-	struct chain wire;	/* ready to be written */
-	int64_t left;		/* of a length-framed answer */
-
-	struct h2_client *h2; /* codec h2: everything else of the request side is there */
+	union sock_name remote_sa;
+	uint32_t requests;
+	uint64_t id;
+	uint16_t accepting_address;
+	uint8_t state;
+	bool half_closed; /* the peer ended its side */
+	bool close_after; /* after this answer */
+	bool is_admin, tls;
 };
 
 /* front.c */
@@ -93,6 +106,13 @@ void client_close(struct client *c, bool reset);	     /* now; exchange(s) told; 
 void client_timer(struct client *c, uint64_t after_us);
 /* The configuration for the next request: the newest model's, where the listener still exists. False: gone, close after this. */
 bool client_renew(struct client *c);
+/* c->work, made when there is none. NULL: no memory. */
+struct work *client_work(struct client *c);
+/* The client has nothing to do any more (h1). */
+void client_idle(struct client *c);
+void client_busy(struct client *c);
+/* "127.0.0.1:80" into out (SOCKNAME_TEXT), for log lines. */
+struct str client_remote(const struct client *c, char *out);
 extern const struct conn_ops client_ops;
 
 /* peer.c: exch_port's facts, shared by both codecs (port_data is the client, or has it first: see client_of). */
@@ -103,6 +123,7 @@ int64_t port_number(struct exchange *ex, enum peer_number what);
 
 /* h1_client.c */
 void h1_client_start(struct client *c);
+void h1_work_start(struct work *w);
 void h1_client_ready(struct client *c);
 void h1_client_gone(struct client *c); /* the connection died: tell the exchange */
 void h1_client_drain(struct client *c);

@@ -24,7 +24,7 @@ static struct client *of_ex(const struct exchange *ex)
 static void port_output(struct exchange *ex)
 {
 	struct client *c = of_ex(ex);
-	later(c->front->loop, PHASE_WRITE, &c->write);
+	later(c->front->loop, PHASE_WRITE, &c->work->write);
 }
 
 static void port_room(struct exchange *ex)
@@ -33,16 +33,16 @@ static void port_room(struct exchange *ex)
 	if (c->state != CLIENT_BODY && c->state != CLIENT_TUNNEL)
 		return;
 	conn_resume(&c->conn);
-	if (c->in || conn_pending(&c->conn))
-		later(c->front->loop, PHASE_AGAIN, &c->again);
+	if (c->work->in || conn_pending(&c->conn))
+		later(c->front->loop, PHASE_AGAIN, &c->work->again);
 }
 
 static void port_over(struct exchange *ex, bool cut)
 {
 	struct client *c = of_ex(ex);
-	c->ex = NULL;
-	c->parse = NULL;
-	c->body = NULL;
+	c->work->ex = NULL;
+	c->work->parse = NULL;
+	c->work->body = NULL;
 	if (cut && c->state != CLIENT_DEAD)
 		client_close(c, true);
 }
@@ -58,32 +58,36 @@ static const struct exch_port h1_port = {
 
 /* --- reading --- */
 
+void h1_work_start(struct work *w)
+{
+	w->write.run = write_task;
+	w->again.run = again_task;
+	w->again_write.run = write_again;
+}
+
 void h1_client_start(struct client *c)
 {
-	c->write.run = write_task;
-	c->again.run = again_task;
-	c->again_write.run = write_again;
 	c->state = CLIENT_IDLE;
 }
 
 static void drop_input(struct client *c)
 {
-	chunk_unref(c->in);
-	c->in = NULL;
-	c->in_at = 0;
+	chunk_unref(c->work->in);
+	c->work->in = NULL;
+	c->work->in_at = 0;
 }
 
-/* Room to read behind what c->in holds. NULL: no memory. */
+/* Room to read behind what c->work->in holds. NULL: no memory. */
 static struct chunk *room_for_head(struct client *c)
 {
-	if (!c->in) {
-		c->in = chunk_new(CHUNK_SMALL);
-		c->in_at = 0;
-		return c->in;
+	if (!c->work->in) {
+		c->work->in = chunk_new(CHUNK_SMALL);
+		c->work->in_at = 0;
+		return c->work->in;
 	}
-	if (c->in->fill < c->in->cap)
-		return c->in;
-	uint32_t have = c->in->fill - c->in_at;
+	if (c->work->in->fill < c->work->in->cap)
+		return c->work->in;
+	uint32_t have = c->work->in->fill - c->work->in_at;
 	uint32_t cap = have < CHUNK_SMALL / 2 ? CHUNK_SMALL : have < CHUNK_LARGE / 2 ? CHUNK_LARGE : have * 2;
 	uint32_t most = c->hcm->limits.head + CHUNK_SMALL;
 	if (cap > most && most > have)
@@ -91,13 +95,13 @@ static struct chunk *room_for_head(struct client *c)
 	struct chunk *bigger = chunk_new(cap);
 	if (!bigger)
 		return NULL;
-	memcpy(bigger->data, c->in->data + c->in_at, have);
+	memcpy(bigger->data, c->work->in->data + c->work->in_at, have);
 	bigger->fill = have;
-	if (c->ex && c->state == CLIENT_HEAD)
-		h1_moved(&c->ex->req.head, c->in->data + c->in_at, have, bigger->data);
-	chunk_unref(c->in);
-	c->in = bigger;
-	c->in_at = 0;
+	if (c->work->ex && c->state == CLIENT_HEAD)
+		h1_moved(&c->work->ex->req.head, c->work->in->data + c->work->in_at, have, bigger->data);
+	chunk_unref(c->work->in);
+	c->work->in = bigger;
+	c->work->in_at = 0;
 	return bigger;
 }
 
@@ -110,18 +114,18 @@ static void end_of_input(struct client *c)
 		client_close(c, false);
 		break;
 	case CLIENT_HEAD:
-		exch_drop(c->ex);
+		exch_drop(c->work->ex);
 		client_close(c, false);
 		break;
 	case CLIENT_BODY: /* the body is cut: never a complete request (I5) */
-		if (c->ex)
-			exch_client_gone(c->ex);
+		if (c->work->ex)
+			exch_client_gone(c->work->ex);
 		client_close(c, false);
 		break;
 	case CLIENT_TUNNEL: {
 		struct chain none = {0};
-		if (c->ex)
-			exch_request_data(c->ex, &none, true, NULL);
+		if (c->work->ex)
+			exch_request_data(c->work->ex, &none, true, NULL);
 		break;
 	}
 	case CLIENT_LINGER:
@@ -165,8 +169,8 @@ static void linger_read(struct client *c)
 		client_close(c, false);
 		return;
 	}
-	c->discarded += (uint32_t)n;
-	if (c->discarded > LIMIT_DISCARD)
+	c->work->discarded += (uint32_t)n;
+	if (c->work->discarded > LIMIT_DISCARD)
 		client_close(c, true);
 }
 
@@ -181,7 +185,7 @@ void h1_client_ready(struct client *c)
 		return;
 	case CLIENT_IDLE:
 	case CLIENT_HEAD: {
-		struct chunk *b = room_for_head(c);
+		struct chunk *b = client_work(c) ? room_for_head(c) : NULL;
 		if (!b) {
 			client_close(c, true);
 			return;
@@ -193,11 +197,13 @@ void h1_client_ready(struct client *c)
 			stat_add(c->hcm->stats->cx_rx_bytes, (uint64_t)n);
 			feed(c);
 			if (c->state != CLIENT_DEAD && (n == space || conn_pending(&c->conn)) && c->state != CLIENT_ANSWER)
-				later(c->front->loop, PHASE_AGAIN, &c->again);
+				later(c->front->loop, PHASE_AGAIN, &c->work->again);
 			return;
 		}
-		if (b->fill == c->in_at && c->state == CLIENT_IDLE)
+		if (b->fill == c->work->in_at && c->state == CLIENT_IDLE)
 			drop_input(c);
+		if (c->state == CLIENT_IDLE && !c->work->in)
+			client_idle(c);
 		if (n == 0)
 			end_of_input(c);
 		else if (n == CONN_FAILED)
@@ -206,12 +212,12 @@ void h1_client_ready(struct client *c)
 	}
 	case CLIENT_BODY:
 	case CLIENT_TUNNEL: {
-		if (c->in) { /* bytes that waited for room come first */
+		if (c->work->in) { /* bytes that waited for room come first */
 			feed(c);
-			if (c->in || (c->state != CLIENT_BODY && c->state != CLIENT_TUNNEL))
+			if (c->work->in || (c->state != CLIENT_BODY && c->state != CLIENT_TUNNEL))
 				return;
 		}
-		size_t room = c->ex ? exch_request_room(c->ex) : 0;
+		size_t room = c->work->ex ? exch_request_room(c->work->ex) : 0;
 		if (room == 0) {
 			conn_pause(&c->conn);
 			return;
@@ -226,11 +232,11 @@ void h1_client_ready(struct client *c)
 		if (n > 0) {
 			b->fill = (uint32_t)n;
 			stat_add(c->hcm->stats->cx_rx_bytes, (uint64_t)n);
-			c->in = b;
-			c->in_at = 0;
+			c->work->in = b;
+			c->work->in_at = 0;
 			feed(c);
 			if (c->state != CLIENT_DEAD && (n == space || conn_pending(&c->conn)) && (c->state == CLIENT_BODY || c->state == CLIENT_TUNNEL))
-				later(c->front->loop, PHASE_AGAIN, &c->again);
+				later(c->front->loop, PHASE_AGAIN, &c->work->again);
 			return;
 		}
 		chunk_unref(b);
@@ -247,10 +253,10 @@ void h1_client_ready(struct client *c)
 
 static void again_task(struct task *t)
 {
-	struct client *c = (struct client *)((char *)t - offsetof(struct client, again));
+	struct client *c = ((struct work *)((char *)t - offsetof(struct work, again)))->client;
 	if (c->state == CLIENT_DEAD)
 		return;
-	if (c->in && c->in_at < c->in->fill && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD))
+	if (c->work->in && c->work->in_at < c->work->in->fill && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD))
 		feed(c);
 	else
 		h1_client_ready(c);
@@ -263,42 +269,41 @@ static uint64_t head_time(const struct client *c)
 
 static void refuse(struct client *c, unsigned status, const char *detail)
 {
-	struct str line = {c->in->data + c->in_at, c->in->fill - c->in_at};
+	struct str line = {c->work->in->data + c->work->in_at, c->work->in->fill - c->work->in_at};
 	char q[300];
 	stat_add(c->hcm->stats->cx_protocol_error, 1);
-	log_limited(LOG_HTTP, LOG_INFO, detail, "[C%llu] %s from %.*s on %.*s: \"%s\"", (unsigned long long)c->peer.connection_id, detail,
-		    STR_ARG(c->peer.remote), STR_ARG(c->listener->name), log_quote(q, sizeof q, line));
+	log_limited(LOG_HTTP, LOG_INFO, detail, "[C%llu] %s from %.*s on %.*s: \"%s\"", (unsigned long long)c->id, detail,
+		    STR_ARG(c->work->peer.remote), STR_ARG(c->listener->name), log_quote(q, sizeof q, line));
 	c->close_after = true;
 	c->state = CLIENT_ANSWER;
-	c->body = NULL;
-	c->ex->req_chunk = chunk_ref(c->in);
+	c->work->body = NULL;
+	c->work->ex->req_chunk = chunk_ref(c->work->in);
 	drop_input(c);
 	conn_pause(&c->conn);
-	exch_refuse(c->ex, status, detail);
+	exch_refuse(c->work->ex, status, detail);
 }
 
 static void head_done(struct client *c, size_t used)
 {
-	struct exchange *ex = c->ex;
-	struct h1_parse *st = c->parse;
+	struct exchange *ex = c->work->ex;
+	struct h1_parse *st = c->work->parse;
 	struct head *h = &ex->req.head;
-	c->minor0 = h->minor == 0;
-	c->keep_alive10 = c->minor0 && st->keep_alive;
-	c->close_after = st->close || (c->minor0 && !st->keep_alive) || c->front->draining ||
+	c->work->minor0 = h->minor == 0;
+	c->close_after = st->close || (c->work->minor0 && !st->keep_alive) || c->front->draining ||
 			 (c->hcm->max_requests_per_connection && c->requests + 1 >= c->hcm->max_requests_per_connection);
 	c->requests++;
-	ex->http10 = c->minor0;
+	ex->http10 = c->work->minor0;
 	ex->underscores = st->underscore;
 	ex->has_te_trailers = st->te_trailers;
 	h->bytes = used;
 	stat_add(c->hcm->stats->rq_http1, 1);
-	if (c->minor0 && !c->hcm->accept_http_10) {
+	if (c->work->minor0 && !c->hcm->accept_http_10) {
 		refuse(c, 426, "low_version");
 		return;
 	}
-	ex->req_chunk = chunk_ref(c->in);
-	c->in_at += (uint32_t)used;
-	if (c->in_at == c->in->fill)
+	ex->req_chunk = chunk_ref(c->work->in);
+	c->work->in_at += (uint32_t)used;
+	if (c->work->in_at == c->work->in->fill)
 		drop_input(c);
 	enum h1_framing fr = h1_request_framing(st, h);
 	int64_t size = fr == H1_LENGTH ? (int64_t)st->length : fr == H1_CHUNKED ? -1 : 0;
@@ -324,32 +329,32 @@ static void head_done(struct client *c, size_t used)
 				return;
 			}
 		}
-		c->body = arena_zalloc(&ex->arena, sizeof *c->body);
-		if (!c->body) {
+		c->work->body = arena_zalloc(&ex->arena, sizeof *c->work->body);
+		if (!c->work->body) {
 			client_close(c, true);
 			return;
 		}
-		h1_body_init(c->body, fr, st->length, trailers);
+		h1_body_init(c->work->body, fr, st->length, trailers);
 		c->state = CLIENT_BODY;
-		if (st->expect_continue && !c->minor0 && !ex->expect_continue && !c->in) {
-			chain_append(&c->wire, NULL, continue_line, sizeof continue_line - 1);
-			later(c->front->loop, PHASE_WRITE, &c->write);
+		if (st->expect_continue && !c->work->minor0 && !ex->expect_continue && !c->work->in) {
+			chain_append(&c->work->wire, NULL, continue_line, sizeof continue_line - 1);
+			later(c->front->loop, PHASE_WRITE, &c->work->write);
 		}
 	}
 	exch_begin(ex, size);
 }
 
-/* Feeds what c->in holds: a head, then its body; stops at the end of the message. */
+/* Feeds what c->work->in holds: a head, then its body; stops at the end of the message. */
 static void feed_head(struct client *c)
 {
 	if (c->state == CLIENT_IDLE) {
-		struct str b = {c->in->data + c->in_at, c->in->fill - c->in_at};
+		struct str b = {c->work->in->data + c->work->in_at, c->work->in->fill - c->work->in_at};
 		if (c->requests == 0 && b.p[0] == 'P' && c->hcm->codec != CODEC_H1) {
 			size_t n = b.n < PREFACE ? b.n : PREFACE;
 			if (memcmp(b.p, h2_preface, n) == 0) {
 				if (n < PREFACE) { /* undecided: wait, within the head's time */
-					if (!c->head_us) {
-						c->head_us = loop_now_us(c->front->loop);
+					if (!c->work->head_us) {
+						c->work->head_us = loop_now_us(c->front->loop);
 						client_timer(c, head_time(c));
 					}
 				} else if (!h2_client_start(c)) {
@@ -362,27 +367,27 @@ static void feed_head(struct client *c)
 			client_close(c, false);
 			return;
 		}
-		c->ex = exch_new(c->front->env, &h1_port, c, &c->peer, c->model, c->hcm);
-		c->parse = c->ex ? arena_zalloc(&c->ex->arena, sizeof *c->parse) : NULL;
-		if (!c->parse) {
-			if (c->ex)
-				exch_drop(c->ex);
+		c->work->ex = exch_new(c->front->env, &h1_port, c, &c->work->peer, c->model, c->hcm);
+		c->work->parse = c->work->ex ? arena_zalloc(&c->work->ex->arena, sizeof *c->work->parse) : NULL;
+		if (!c->work->parse) {
+			if (c->work->ex)
+				exch_drop(c->work->ex);
 			client_close(c, true);
 			return;
 		}
 		c->state = CLIENT_HEAD;
-		c->head_us = loop_now_us(c->front->loop);
+		c->work->head_us = loop_now_us(c->front->loop);
 	}
 	size_t used = 0;
-	const char *p = c->in->data + c->in_at;
-	switch (h1_parse_request(c->parse, &c->hcm->limits, p, c->in->fill - c->in_at, &c->ex->req.head, &used)) {
+	const char *p = c->work->in->data + c->work->in_at;
+	switch (h1_parse_request(c->work->parse, &c->hcm->limits, p, c->work->in->fill - c->work->in_at, &c->work->ex->req.head, &used)) {
 	case H1_MORE: { /* from the first byte: a byte now and then does not extend it */
-		uint64_t now = loop_now_us(c->front->loop), end = c->head_us + head_time(c);
+		uint64_t now = loop_now_us(c->front->loop), end = c->work->head_us + head_time(c);
 		client_timer(c, end > now ? end - now : 0);
 		break;
 	}
 	case H1_BAD:
-		refuse(c, c->parse->status ? c->parse->status : 400, c->parse->detail);
+		refuse(c, c->work->parse->status ? c->work->parse->status : 400, c->work->parse->detail);
 		break;
 	case H1_DONE:
 		head_done(c, used);
@@ -394,63 +399,63 @@ static void feed_body(struct client *c)
 {
 	struct chain bytes = {0};
 	bool ended = false;
-	while (c->in && c->in_at < c->in->fill && !ended) {
+	while (c->work->in && c->work->in_at < c->work->in->fill && !ended) {
 		size_t used = 0;
 		struct str data = {NULL, 0};
-		enum h1_verdict v = h1_body_feed(c->body, &c->hcm->limits, c->in->data + c->in_at, c->in->fill - c->in_at, &used, &data);
+		enum h1_verdict v = h1_body_feed(c->work->body, &c->hcm->limits, c->work->in->data + c->work->in_at, c->work->in->fill - c->work->in_at, &used, &data);
 		if (v == H1_BAD) {
 			chain_clear(&bytes);
 			stat_add(c->hcm->stats->cx_protocol_error, 1);
-			const char *detail = c->body->detail ? c->body->detail : "http1.chunk";
-			log_limited(LOG_HTTP, LOG_INFO, detail, "[C%llu] %s from %.*s on %.*s", (unsigned long long)c->peer.connection_id, detail,
-				    STR_ARG(c->peer.remote), STR_ARG(c->listener->name));
+			const char *detail = c->work->body->detail ? c->work->body->detail : "http1.chunk";
+			log_limited(LOG_HTTP, LOG_INFO, detail, "[C%llu] %s from %.*s on %.*s", (unsigned long long)c->id, detail,
+				    STR_ARG(c->work->peer.remote), STR_ARG(c->listener->name));
 			drop_input(c);
-			c->body = NULL;
+			c->work->body = NULL;
 			c->close_after = true;
 			c->state = CLIENT_ANSWER;
 			conn_pause(&c->conn);
-			exch_request_broken(c->ex, 400, detail);
+			exch_request_broken(c->work->ex, 400, detail);
 			return;
 		}
-		if (data.n && !chain_append(&bytes, c->in, data.p, data.n)) {
+		if (data.n && !chain_append(&bytes, c->work->in, data.p, data.n)) {
 			chain_clear(&bytes);
 			client_close(c, true);
 			return;
 		}
-		c->in_at += (uint32_t)used;
+		c->work->in_at += (uint32_t)used;
 		ended = v == H1_DONE;
 	}
-	if (c->in && c->in_at == c->in->fill)
+	if (c->work->in && c->work->in_at == c->work->in->fill)
 		drop_input(c);
 	if (ended) {
-		struct head *t = c->body->trailers;
+		struct head *t = c->work->body->trailers;
 		c->state = CLIENT_ANSWER;
-		c->body = NULL;
-		exch_request_data(c->ex, &bytes, true, t && t->n ? t : NULL);
+		c->work->body = NULL;
+		exch_request_data(c->work->ex, &bytes, true, t && t->n ? t : NULL);
 	} else if (bytes.n) {
-		exch_request_data(c->ex, &bytes, false, NULL);
+		exch_request_data(c->work->ex, &bytes, false, NULL);
 	}
 }
 
 static void feed_tunnel(struct client *c)
 {
 	struct chain bytes = {0};
-	if (c->in && c->in_at < c->in->fill && !chain_append(&bytes, c->in, c->in->data + c->in_at, c->in->fill - c->in_at)) {
+	if (c->work->in && c->work->in_at < c->work->in->fill && !chain_append(&bytes, c->work->in, c->work->in->data + c->work->in_at, c->work->in->fill - c->work->in_at)) {
 		client_close(c, true);
 		return;
 	}
 	drop_input(c);
-	if (bytes.n && c->ex)
-		exch_request_data(c->ex, &bytes, false, NULL);
+	if (bytes.n && c->work->ex)
+		exch_request_data(c->work->ex, &bytes, false, NULL);
 }
 
 static void feed(struct client *c)
 {
 	if (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD)
 		feed_head(c);
-	if (c->state == CLIENT_BODY && c->in)
+	if (c->state == CLIENT_BODY && c->work->in)
 		feed_body(c);
-	else if (c->state == CLIENT_TUNNEL && c->in)
+	else if (c->state == CLIENT_TUNNEL && c->work->in)
 		feed_tunnel(c);
 }
 
@@ -461,14 +466,14 @@ static void finish(struct client *c);
 /* Puts the head, and the bytes of a small body behind it, into one chunk. */
 static bool write_head(struct client *c)
 {
-	struct exchange *ex = c->ex;
+	struct exchange *ex = c->work->ex;
 	struct leg *r = &ex->resp;
 	struct h1_out o = {.framing = H1_NO_BODY};
 	unsigned status = r->head.status;
 	bool bodyless = ex->is_head || status == 204 || status == 304 || (status >= 100 && status < 200);
 	int64_t size = leg_framing(r);
-	c->wire_chunked = c->wire_close = false;
-	c->left = -1;
+	c->work->wire_chunked = false;
+	c->work->left = -1;
 	if (ex->tunnel) {
 		o.upgrade = head_value(&r->head, FIELD_UPGRADE);
 		if (!o.upgrade.p)
@@ -488,23 +493,23 @@ static bool write_head(struct client *c)
 		o.framing = H1_LENGTH;
 		o.length_known = true;
 		o.length = (uint64_t)size;
-		c->left = size;
-	} else if (c->minor0) {
+		c->work->left = size;
+	} else if (c->work->minor0) {
 		o.framing = H1_UNTIL_CLOSE;
-		c->wire_close = c->close_after = true;
+		c->close_after = true;
 	} else {
 		o.framing = H1_CHUNKED;
-		c->wire_chunked = true;
+		c->work->wire_chunked = true;
 	}
 	if (ex->drain_connection || ex->env->draining)
 		c->close_after = true;
 	if (c->state == CLIENT_BODY && ex->resp.ended)
 		c->close_after = true; /* the request will not be read to its end */
 	o.close = c->close_after && !ex->tunnel;
-	o.keep_alive = c->minor0 && !c->close_after;
-	o.trailers = c->wire_chunked;
+	o.keep_alive = c->work->minor0 && !c->close_after;
+	o.trailers = c->work->wire_chunked;
 	size_t need = h1_head_size(&r->head, &o);
-	bool copy = !c->wire_chunked && r->out.n <= LIMIT_COPY_BEHIND_HEAD && !bodyless && !ex->tunnel;
+	bool copy = !c->work->wire_chunked && r->out.n <= LIMIT_COPY_BEHIND_HEAD && !bodyless && !ex->tunnel;
 	size_t body = copy ? r->out.n : 0;
 	struct chunk *b = chunk_new(need + body <= CHUNK_SMALL ? CHUNK_SMALL : need + body <= CHUNK_LARGE ? CHUNK_LARGE : (uint32_t)(need + body));
 	if (!b)
@@ -512,17 +517,17 @@ static bool write_head(struct client *c)
 	size_t n = h1_write_response(b->data, &r->head, &o);
 	must(n <= need);
 	if (body) {
-		if (c->left >= 0 && (int64_t)body > c->left)
-			body = (size_t)c->left;
+		if (c->work->left >= 0 && (int64_t)body > c->work->left)
+			body = (size_t)c->work->left;
 		chain_read(&r->out, 0, b->data + n, body);
 		chain_skip(&r->out, body);
-		if (c->left >= 0)
-			c->left -= (int64_t)body;
+		if (c->work->left >= 0)
+			c->work->left -= (int64_t)body;
 	}
 	b->fill = (uint32_t)(n + body);
-	bool ok = chain_append(&c->wire, b, b->data, n + body);
+	bool ok = chain_append(&c->work->wire, b, b->data, n + body);
 	chunk_unref(b);
-	c->head_written = ex->head_sent = true;
+	c->work->head_written = ex->head_sent = true;
 	if (body)
 		exch_answer_taken(ex, body);
 	return ok;
@@ -530,7 +535,7 @@ static bool write_head(struct client *c)
 
 static bool write_interim(struct client *c)
 {
-	struct exchange *ex = c->ex;
+	struct exchange *ex = c->work->ex;
 	while (ex->interim) {
 		const struct head *h = &ex->interim->head;
 		struct h1_out o = {.framing = H1_NO_BODY};
@@ -539,7 +544,7 @@ static bool write_interim(struct client *c)
 			return false;
 		size_t n = h1_write_response(b->data, h, &o);
 		b->fill = (uint32_t)n;
-		bool ok = chain_append(&c->wire, b, b->data, n);
+		bool ok = chain_append(&c->work->wire, b, b->data, n);
 		chunk_unref(b);
 		if (!ok)
 			return false;
@@ -548,12 +553,12 @@ static bool write_interim(struct client *c)
 	return true;
 }
 
-/* Moves what the exchange has for the client into c->wire, framed. False: no memory. */
+/* Moves what the exchange has for the client into c->work->wire, framed. False: no memory. */
 static bool fill_wire(struct client *c)
 {
-	struct exchange *ex = c->ex;
+	struct exchange *ex = c->work->ex;
 	struct leg *r = &ex->resp;
-	if (!c->head_written) {
+	if (!c->work->head_written) {
 		if (ex->interim && !write_interim(c))
 			return false;
 		if (!exch_answer_ready(ex))
@@ -562,36 +567,36 @@ static bool fill_wire(struct client *c)
 			return false;
 	}
 	size_t n = r->out.n;
-	if (n && !c->wire_chunked) {
-		if (c->left >= 0 && !ex->tunnel) {
-			if ((int64_t)n > c->left) { /* never more bytes than announced */
+	if (n && !c->work->wire_chunked) {
+		if (c->work->left >= 0 && !ex->tunnel) {
+			if ((int64_t)n > c->work->left) { /* never more bytes than announced */
 				struct chain some = {0};
-				if (!chain_split(&some, &r->out, (size_t)c->left)) {
+				if (!chain_split(&some, &r->out, (size_t)c->work->left)) {
 					chain_clear(&some);
 					return false;
 				}
-				chain_move(&c->wire, &some);
+				chain_move(&c->work->wire, &some);
 				chain_clear(&r->out);
-				n = (size_t)c->left;
+				n = (size_t)c->work->left;
 			} else {
-				chain_move(&c->wire, &r->out);
+				chain_move(&c->work->wire, &r->out);
 			}
-			c->left -= (int64_t)n;
+			c->work->left -= (int64_t)n;
 		} else {
-			chain_move(&c->wire, &r->out);
+			chain_move(&c->work->wire, &r->out);
 		}
 		exch_answer_taken(ex, n);
 	} else if (n) {
 		char line[24];
 		size_t k = h1_write_chunk_line(line, n);
-		if (!chain_copy(&c->wire, line, k))
+		if (!chain_copy(&c->work->wire, line, k))
 			return false;
-		chain_move(&c->wire, &r->out);
-		if (!chain_append(&c->wire, NULL, "\r\n", 2))
+		chain_move(&c->work->wire, &r->out);
+		if (!chain_append(&c->work->wire, NULL, "\r\n", 2))
 			return false;
 		exch_answer_taken(ex, n);
 	}
-	if (r->ended && c->wire_chunked && !ex->cut) {
+	if (r->ended && c->work->wire_chunked && !ex->cut) {
 		const struct head *t = c->hcm->enable_trailers ? r->trailers : NULL;
 		if (t && t->n && !r->size_fixed) {
 			struct h1_out o = {0};
@@ -600,14 +605,14 @@ static bool fill_wire(struct client *c)
 				return false;
 			size_t k = h1_write_last_chunk(b->data, t);
 			b->fill = (uint32_t)k;
-			bool ok = chain_append(&c->wire, b, b->data, k);
+			bool ok = chain_append(&c->work->wire, b, b->data, k);
 			chunk_unref(b);
 			if (!ok)
 				return false;
-		} else if (!chain_append(&c->wire, NULL, "0\r\n\r\n", 5)) {
+		} else if (!chain_append(&c->work->wire, NULL, "0\r\n\r\n", 5)) {
 			return false;
 		}
-		c->wire_chunked = false; /* the last chunk is out */
+		c->work->wire_chunked = false; /* the last chunk is out */
 	}
 	return true;
 }
@@ -616,59 +621,59 @@ static void tunnel_begins(struct client *c)
 {
 	c->state = CLIENT_TUNNEL;
 	conn_resume(&c->conn);
-	if (c->in)
-		later(c->front->loop, PHASE_AGAIN, &c->again);
+	if (c->work->in)
+		later(c->front->loop, PHASE_AGAIN, &c->work->again);
 }
 
 static void write_task(struct task *t)
 {
-	struct client *c = (struct client *)((char *)t - offsetof(struct client, write));
+	struct client *c = ((struct work *)((char *)t - offsetof(struct work, write)))->client;
 	if (c->state == CLIENT_DEAD || c->conn.blocked)
 		return;
-	struct exchange *ex = c->ex;
-	if (ex && c->wire.n < WIRE_LOW && !fill_wire(c)) {
+	struct exchange *ex = c->work->ex;
+	if (ex && c->work->wire.n < WIRE_LOW && !fill_wire(c)) {
 		client_close(c, true);
 		return;
 	}
-	if (c->wire.n) {
+	if (c->work->wire.n) {
 		struct iovec iov[WRITE_IOV];
 		size_t bytes;
-		int n = chain_iov(&c->wire, iov, WRITE_IOV, &bytes);
+		int n = chain_iov(&c->work->wire, iov, WRITE_IOV, &bytes);
 		ssize_t w = conn_write(&c->conn, iov, n);
 		if (w == CONN_FAILED) {
 			lost(c);
 			return;
 		}
 		if (w > 0) {
-			chain_skip(&c->wire, (size_t)w);
+			chain_skip(&c->work->wire, (size_t)w);
 			stat_add(c->hcm->stats->cx_tx_bytes, (uint64_t)w);
 			if (ex)
 				ex->last_active_us = loop_now_us(c->front->loop);
 		}
-		if (c->wire.n) {
+		if (c->work->wire.n) {
 			if (!c->conn.blocked)
-				later(c->front->loop, PHASE_AGAIN, &c->again_write);
+				later(c->front->loop, PHASE_AGAIN, &c->work->again_write);
 			return;
 		}
 	}
 	if (!ex)
 		return;
-	if (ex->tunnel && c->head_written && c->state == CLIENT_ANSWER)
+	if (ex->tunnel && c->work->head_written && c->state == CLIENT_ANSWER)
 		tunnel_begins(c);
 	if (ex->resp.out.n) {
-		later(c->front->loop, PHASE_AGAIN, &c->again_write);
+		later(c->front->loop, PHASE_AGAIN, &c->work->again_write);
 		return;
 	}
 	if (ex->cut) {
-		if (c->head_written)
+		if (c->work->head_written)
 			exch_answer_done(ex); /* port_over sees the cut and resets */
 		else
 			client_close(c, true);
 		return;
 	}
-	if (c->head_written && ex->resp.ended && !ex->tunnel)
+	if (c->work->head_written && ex->resp.ended && !ex->tunnel)
 		finish(c);
-	else if (ex->tunnel && ex->resp.ended && c->head_written) {
+	else if (ex->tunnel && ex->resp.ended && c->work->head_written) {
 		conn_shutdown(&c->conn);
 		if (ex->req.in_ended || c->half_closed)
 			finish(c);
@@ -677,9 +682,9 @@ static void write_task(struct task *t)
 
 static void write_again(struct task *t)
 {
-	struct client *c = (struct client *)((char *)t - offsetof(struct client, again_write));
+	struct client *c = ((struct work *)((char *)t - offsetof(struct work, again_write)))->client;
 	if (c->state != CLIENT_DEAD)
-		later(c->front->loop, PHASE_WRITE, &c->write);
+		later(c->front->loop, PHASE_WRITE, &c->work->write);
 }
 
 static void linger(struct client *c)
@@ -694,32 +699,32 @@ static void linger(struct client *c)
 	conn_resume(&c->conn);
 	client_timer(c, c->hcm->delayed_close_timeout_us ? c->hcm->delayed_close_timeout_us : LIMIT_DELAYED_CLOSE_US);
 	if (conn_pending(&c->conn))
-		later(c->front->loop, PHASE_AGAIN, &c->again);
+		later(c->front->loop, PHASE_AGAIN, &c->work->again);
 }
 
 /* The answer is with the kernel. */
 static void finish(struct client *c)
 {
-	struct exchange *ex = c->ex;
+	struct exchange *ex = c->work->ex;
 	bool whole = c->state == CLIENT_ANSWER && !ex->tunnel;
 	/* a length-framed answer that came out short must not look complete */
-	if (c->left > 0 && !ex->is_head) {
+	if (c->work->left > 0 && !ex->is_head) {
 		ex->cut = true;
 		exch_answer_done(ex);
 		return;
 	}
-	c->head_written = false;
+	c->work->head_written = false;
 	exch_answer_done(ex);
 	if (c->state == CLIENT_DEAD)
 		return;
 	c->active_us = loop_now_us(c->front->loop);
 	if (!whole || c->close_after || c->front->draining) {
-		if (c->in && c->in_at < c->in->fill && whole && !c->close_after)
+		if (c->work->in && c->work->in_at < c->work->in->fill && whole && !c->close_after)
 			goto next; /* a pipelined request has arrived already */
 		linger(c);
 		return;
 	}
-	if (c->half_closed && !(c->in && c->in_at < c->in->fill)) {
+	if (c->half_closed && !(c->work->in && c->work->in_at < c->work->in->fill)) {
 		client_close(c, false);
 		return;
 	}
@@ -727,24 +732,28 @@ next:
 	c->state = CLIENT_IDLE;
 	if (!c->half_closed)
 		conn_resume(&c->conn);
-	if ((c->in && c->in_at < c->in->fill) || conn_pending(&c->conn))
-		later(c->front->loop, PHASE_AGAIN, &c->again);
+	if ((c->work->in && c->work->in_at < c->work->in->fill) || conn_pending(&c->conn))
+		later(c->front->loop, PHASE_AGAIN, &c->work->again);
+	else if (!c->work->in)
+		client_idle(c);
 }
 
 /* --- the rest --- */
 
 void h1_client_gone(struct client *c)
 {
-	struct exchange *ex = c->ex;
+	if (!c->work)
+		return;
+	struct exchange *ex = c->work->ex;
 	if (ex) {
-		c->ex = NULL;
+		c->work->ex = NULL;
 		exch_client_gone(ex);
 	}
 	drop_input(c);
-	chain_clear(&c->wire);
-	task_drop(c->front->loop, &c->write);
-	task_drop(c->front->loop, &c->again);
-	task_drop(c->front->loop, &c->again_write);
+	chain_clear(&c->work->wire);
+	task_drop(c->front->loop, &c->work->write);
+	task_drop(c->front->loop, &c->work->again);
+	task_drop(c->front->loop, &c->work->again_write);
 }
 
 void h1_client_drain(struct client *c)
@@ -761,7 +770,7 @@ void h1_client_timer(struct client *c)
 	switch (c->state) {
 	case CLIENT_IDLE: {
 		uint64_t idle = c->hcm->idle_timeout_us;
-		if (c->in && c->head_us && now >= c->head_us + head_time(c)) { /* part of an HTTP/2 preface */
+		if (c->work && c->work->in && c->work->head_us && now >= c->work->head_us + head_time(c)) { /* part of an HTTP/2 preface */
 			client_close(c, false);
 			return;
 		}
@@ -776,8 +785,8 @@ void h1_client_timer(struct client *c)
 		return;
 	}
 	case CLIENT_HEAD: {
-		if (now < c->head_us + head_time(c)) {
-			client_timer(c, c->head_us + head_time(c) - now);
+		if (now < c->work->head_us + head_time(c)) {
+			client_timer(c, c->work->head_us + head_time(c) - now);
 			return;
 		}
 		stat_add(c->hcm->stats->rq_header_timeout, 1);

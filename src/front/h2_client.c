@@ -136,7 +136,7 @@ static void *opened(void *owner, int32_t id, struct head **head)
 	memset(s, 0, sizeof *s);
 	s->c = c;
 	s->id = id;
-	s->ex = exch_new(cl->front->env, &h2_port, s, &cl->peer, cl->model, cl->hcm);
+	s->ex = exch_new(cl->front->env, &h2_port, s, &cl->work->peer, cl->model, cl->hcm);
 	if (!s->ex) {
 		s->next = c->spare;
 		c->spare = s;
@@ -446,7 +446,7 @@ static void flush(struct task *t)
 				stat_add(cl->hcm->stats->cx_tx_bytes, (uint64_t)w);
 				cl->active_us = loop_now_us(cl->front->loop);
 				if (!cl->conn.blocked) {
-					later(cl->front->loop, PHASE_AGAIN, &cl->again_write);
+					later(cl->front->loop, PHASE_AGAIN, &cl->work->again_write);
 					if (!chain_empty(&c->wire))
 						return;
 				}
@@ -459,7 +459,7 @@ static void flush(struct task *t)
 /* More may be waiting in nghttp2 than one write took. */
 static void write_on(struct task *t)
 {
-	struct client *cl = (struct client *)((char *)t - offsetof(struct client, again_write));
+	struct client *cl = ((struct work *)((char *)t - offsetof(struct work, again_write)))->client;
 	if (cl->state != CLIENT_DEAD && cl->h2)
 		want_flush(cl->h2);
 }
@@ -492,7 +492,7 @@ void h2_client_ready(struct client *cl)
 		cl->active_us = loop_now_us(cl->front->loop);
 		feed(c, b, b->data, (size_t)n);
 		if (!c->broken && (n == b->cap || conn_pending(&cl->conn)))
-			later(cl->front->loop, PHASE_AGAIN, &cl->again);
+			later(cl->front->loop, PHASE_AGAIN, &cl->work->again);
 	}
 	chunk_unref(b);
 	if (n == 0 || n == CONN_FAILED)
@@ -501,7 +501,7 @@ void h2_client_ready(struct client *cl)
 
 static void read_on(struct task *t)
 {
-	struct client *cl = (struct client *)((char *)t - offsetof(struct client, again));
+	struct client *cl = ((struct work *)((char *)t - offsetof(struct work, again)))->client;
 	if (cl->state != CLIENT_DEAD && cl->h2)
 		h2_client_ready(cl);
 }
@@ -509,7 +509,7 @@ static void read_on(struct task *t)
 bool h2_client_start(struct client *cl)
 {
 	const struct h2_cfg *cfg = &cl->hcm->h2;
-	struct h2_client *c = mem_zalloc(MEM_CONN, sizeof *c);
+	struct h2_client *c = client_work(cl) ? mem_zalloc(MEM_CONN, sizeof *c) : NULL;
 	if (!c)
 		return false;
 	struct h2_settings st = {
@@ -523,8 +523,8 @@ bool h2_client_start(struct client *cl)
 	c->client = cl;
 	c->flush.run = flush;
 	c->start.run = start_streams;
-	cl->again.run = read_on;
-	cl->again_write.run = write_on;
+	cl->work->again.run = read_on;
+	cl->work->again_write.run = write_on;
 	c->h2 = h2_new(&st, &ops, c);
 	if (!c->h2) {
 		mem_free(MEM_CONN, c);
@@ -533,12 +533,12 @@ bool h2_client_start(struct client *cl)
 	cl->h2 = c;
 	cl->state = CLIENT_BODY;
 	stat_add(cl->hcm->stats->cx_http2, 1);
-	stat_sub(cl->hcm->stats->cx_http1, cl->peer.tls ? 0 : 1);
-	if (cl->in) {
-		struct chunk *b = cl->in;
-		uint32_t at = cl->in_at;
-		cl->in = NULL;
-		cl->in_at = 0;
+	stat_sub(cl->hcm->stats->cx_http1, cl->tls ? 0 : 1);
+	if (cl->work->in) {
+		struct chunk *b = cl->work->in;
+		uint32_t at = cl->work->in_at;
+		cl->work->in = NULL;
+		cl->work->in_at = 0;
 		feed(c, b, b->data + at, b->fill - at);
 		chunk_unref(b);
 	}
@@ -604,7 +604,7 @@ void h2_client_timer(struct client *cl)
 		if (now >= c->head_us + most) {
 			stat_add(cl->hcm->stats->rq_header_timeout, 1);
 			log_limited(LOG_HTTP, LOG_INFO, "http2.head_timeout", "[C%llu] http2.head_timeout from %.*s",
-				    (unsigned long long)cl->peer.connection_id, STR_ARG(cl->peer.remote));
+				    (unsigned long long)cl->id, STR_ARG(cl->work->peer.remote));
 			h2_goaway(c->h2, H2_NO_ERROR);
 			c->broken = true;
 			want_flush(c);

@@ -8,8 +8,8 @@ static struct conn *conn_of(const struct exchange *ex)
 
 struct client *client_of(const struct exchange *ex)
 {
-	/* every exchange's peer is embedded in its client */
-	return (struct client *)((char *)(uintptr_t)ex->peer - offsetof(struct client, peer));
+	/* every exchange's peer is embedded in its client's work */
+	return ((struct work *)((char *)(uintptr_t)ex->peer - offsetof(struct work, peer)))->client;
 }
 
 struct str port_text(struct exchange *ex, enum peer_text what, struct arena *a)

@@ -200,12 +200,10 @@ bool front_prepare(struct model *m, struct diags *d)
 	return d->errors == before;
 }
 
-const struct chain_cfg *sockets_first_chain(const struct listener_cfg *l, const struct sockaddr *local, const struct sockaddr *remote, bool *by_hello,
-					    struct tls_ctx **tls)
+const struct chain_cfg *sockets_first_chain(const struct listener_cfg *l, int fd, const struct sockaddr *remote, struct tls_ctx **tls)
 {
 	struct address la = {0}, ra = {0};
 	struct chain_ask ask = {.local = &la, .remote = &ra};
-	*by_hello = l->picker != NULL;
 	*tls = NULL;
 	if (l->picker) { /* statistics of the first chain until the hello decides */
 		*tls = l->picker;
@@ -215,9 +213,11 @@ const struct chain_cfg *sockets_first_chain(const struct listener_cfg *l, const 
 					    ? &l->chains[0]
 					    : NULL;
 	if (!c) {
-		memcpy(&la.any, local, sizeof(union sock_name));
+		la.len = sizeof la.any;
+		if (getsockname(fd, &la.sa, &la.len))
+			la.len = 0;
 		memcpy(&ra.any, remote, sizeof(union sock_name));
-		la.len = ra.len = sizeof(union sock_name);
+		ra.len = sizeof(union sock_name);
 		ask.tls = l->nchains && l->chains[0].tls;
 		c = model_chain_for(l, &ask);
 	}

@@ -7,8 +7,7 @@
 int sockets_fd(const struct sockets *s, const struct listener_cfg *l, unsigned address, unsigned worker);
 /* Port of an internet address, 0 otherwise. */
 unsigned sockets_port(const struct address *a);
-/* The chain a new connection starts with. by_hello: the ClientHello decides further (tls is the picker). NULL: no chain takes it. */
-const struct chain_cfg *sockets_first_chain(const struct listener_cfg *l, const struct sockaddr *local, const struct sockaddr *remote, bool *by_hello,
-					    struct tls_ctx **tls);
+/* The chain the connection accepted as fd starts with; *tls is its context, or the picker where the ClientHello decides. NULL: no chain takes it. */
+const struct chain_cfg *sockets_first_chain(const struct listener_cfg *l, int fd, const struct sockaddr *remote, struct tls_ctx **tls);
 /* front.c */
 struct tls_ctx *front_picker(struct listener_cfg *l);

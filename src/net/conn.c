@@ -25,6 +25,35 @@ enum state {
 
 #define OWNER(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 
+/* The time limit while dialling or shaking hands: apart, because most connections live long without it. */
+struct conn_wait {
+	struct timer timer;
+	struct conn *conn;
+};
+
+static void on_time(struct timer *t);
+
+static bool wait_start(struct conn *c, uint64_t us)
+{
+	must(!c->wait);
+	c->wait = mem_zalloc(MEM_CONN, sizeof *c->wait);
+	if (!c->wait)
+		return false;
+	c->wait->conn = c;
+	c->wait->timer.fire = on_time;
+	timer_arm(c->loop, &c->wait->timer, us);
+	return true;
+}
+
+static void wait_end(struct conn *c)
+{
+	if (!c->wait)
+		return;
+	timer_cancel(c->loop, &c->wait->timer);
+	mem_free(MEM_CONN, c->wait);
+	c->wait = NULL;
+}
+
 /* Interest. At rest it is READ. It is lowered only when an event has come that nobody wants, so that a
  * pause or a wait for room that is over before the next event costs no system call. */
 
@@ -40,10 +69,12 @@ static void watch_for(struct conn *c, unsigned interest)
 		c->unwatched = false;
 		return;
 	}
-	/* No memory: tell the owner at the next tick, as a failure that conn_read will report. */
+	/* No memory: conn_read and conn_write report the failure; told at the next tick, or, without memory for that too, found by the owner's own
+	 * time limits. */
 	conn_lost(c, errno, "epoll_ctl");
 	c->state = BROKEN;
-	timer_arm(c->loop, &c->timer, 1);
+	if (!c->wait)
+		wait_start(c, 1);
 }
 
 /* HUP and ERR come whatever the interest is, in every turn: the only way not to hear them is to leave. */
@@ -78,7 +109,7 @@ void conn_lost(struct conn *c, int err, const char *step)
 static void failed(struct conn *c)
 {
 	c->state = BROKEN;
-	timer_cancel(c->loop, &c->timer);
+	wait_end(c);
 	c->ops->failed(c);
 	if (c->state == BROKEN) /* neither closed nor dialled anew */
 		conn_close(c, false);
@@ -92,7 +123,8 @@ static void failed_as(struct conn *c, enum failure_kind kind, int err, const cha
 
 static void on_time(struct timer *t)
 {
-	struct conn *c = OWNER(t, struct conn, timer);
+	struct conn *c = OWNER(t, struct conn_wait, timer)->conn;
+	wait_end(c);
 	switch (c->state) {
 	case CONNECTING: failed_as(c, FAILED_CONNECT_TIMEOUT, ETIMEDOUT, "connect"); break;
 	case SHAKING:
@@ -108,7 +140,7 @@ static void on_time(struct timer *t)
 
 static void established(struct conn *c)
 {
-	timer_cancel(c->loop, &c->timer);
+	wait_end(c);
 	c->state = OPEN;
 	watch_for(c, WATCH_READ | (c->blocked ? WATCH_WRITE : 0u));
 	c->ops->established(c);
@@ -204,7 +236,6 @@ static void start(struct conn *c, struct loop *l, const struct conn_ops *ops)
 {
 	*c = (struct conn){.loop = l, .ops = ops, .born_us = loop_now_us(l)};
 	c->watch.ready = on_event;
-	c->timer.fire = on_time;
 }
 
 bool conn_accept(struct conn *c, struct loop *l, int fd, const struct conn_ops *ops,
@@ -215,14 +246,15 @@ bool conn_accept(struct conn *c, struct loop *l, int fd, const struct conn_ops *
 	c->watch.fd = fd;
 	if (tls && !tls_begin(c, tls, true, NULL, NULL))
 		goto fail;
+	if (tls && handshake_us && !wait_start(c, handshake_us))
+		goto fail;
 	if (!watch_add(l, &c->watch, fd, WATCH_READ))
 		goto fail;
 	c->state = tls ? SHAKING : OPEN;
-	if (tls && handshake_us)
-		timer_arm(l, &c->timer, handshake_us);
 	return true;
 
 fail:
+	wait_end(c);
 	c->failure = (struct failure){FAILED_MEMORY, errno, "accept"};
 	if (c->tls)
 		tls_end(c, false);
@@ -276,14 +308,15 @@ bool conn_dial(struct conn *c, struct loop *l, const struct conn_ops *ops, const
 		errno = ENOMEM;
 		goto fail;
 	}
+	if (d->timeout_us && !wait_start(c, d->timeout_us))
+		goto fail;
 	if (!watch_add(l, &c->watch, fd, WATCH_WRITE))
 		goto fail;
 	c->state = CONNECTING;
-	if (d->timeout_us)
-		timer_arm(l, &c->timer, d->timeout_us);
 	return true;
 
 fail:
+	wait_end(c);
 	c->failure = (struct failure){FAILED_CONNECT, errno, step};
 	if (c->tls)
 		tls_end(c, false);
@@ -449,7 +482,7 @@ void conn_close(struct conn *c, bool reset)
 		return;
 	bool gentle = !reset && c->state == OPEN && !c->write_failed;
 	int fd = c->watch.fd;
-	timer_cancel(c->loop, &c->timer);
+	wait_end(c);
 	if (c->tls && gentle && !c->shut && !c->read_ended)
 		tls_shut(c);
 	bool keep = c->tls && gentle && c->blocked;

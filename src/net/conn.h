@@ -44,7 +44,7 @@ struct conn {
 	struct loop *loop;
 	const struct conn_ops *ops;
 	void *tls;          /* SSL, tls_openssl.c; NULL: plain */
-	struct timer timer; /* connecting and handshake time limit */
+	struct conn_wait *wait; /* conn.c: time limit while dialling or shaking hands; NULL: none runs */
 	/* Dialled: FAILED_CONNECT, FAILED_CONNECT_TIMEOUT, FAILED_TLS, later FAILED_TERMINATED. Accepted:
 	 * FAILED_TLS (its time limit too), later FAILED_CLIENT_GONE. step is a static text, for TLS the
 	 * reason (and err is 0 unless the socket failed). */
