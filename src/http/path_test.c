@@ -22,6 +22,7 @@ int main(void)
 	is("/", true, true, true, "/", false);
 	is("", true, true, true, "", false);
 	is("*", true, true, true, "*", false);
+	is("a/../%41//b", true, true, true, "a/../%41//b", false);
 	is("/c/../admin/x", true, true, true, "/admin/x", false);
 	is("/c/%2e%2e/admin/x", true, true, true, "/admin/x", false);
 	is("/c/.%2E/admin/x", true, true, true, "/admin/x", false);
