@@ -21,6 +21,7 @@ enum {
 	LIMIT_DISCARD = 64 * 1024, /* read and thrown away after a refusal */
 	LIMIT_ACCEPTS = 64,	   /* per listener and turn */
 	LIMIT_WRITE = 48 * 1024,   /* per write call */
+	LIMIT_SPARES = 8,	   /* idle connections per host and worker that are kept to the idle timeout */
 	LIMIT_FILTERS = 16,	   /* in one chain */
 	LIMIT_COPY_BEHIND_HEAD = 4096
 };
@@ -30,6 +31,7 @@ enum {
 #define LIMIT_STREAM_IDLE_US 300000000ull
 #define LIMIT_IDLE_US 3600000000ull
 #define LIMIT_UPSTREAM_IDLE_US 55000000ull
+#define LIMIT_SPARE_IDLE_US 3000000ull /* idle origin connections beyond LIMIT_SPARES, where idle_timeout is not configured */
 #define LIMIT_ROUTE_US 15000000ull
 #define LIMIT_DELAYED_CLOSE_US 1000000ull
 #define LIMIT_DNS_US 5000000ull

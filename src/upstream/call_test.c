@@ -816,6 +816,34 @@ static void an_origin_that_keeps_connections_for_5_seconds_is_left_after_4(void)
 	fix_down(&f);
 }
 
+static void what_a_crowd_leaves_is_thinned_out(void)
+{
+	enum { CROWD = LIMIT_SPARES + 5 };
+	static struct peer crowd[CROWD];
+	static struct asked many[CROWD];
+	fix_up(&f, NULL);
+	for (int i = 0; i < CROWD; i++) {
+		get(&many[i], f.u, f.m, f.c, "/");
+		take_peer(&crowd[i], &f.s);
+		peer_request(&crowd[i]);
+	}
+	for (int i = 0; i < CROWD; i++) {
+		peer_send(&crowd[i], OK "Content-Length: 0\r\n\r\n");
+		UNTIL(many[i].call->ended);
+		done(&many[i]);
+	}
+	must(f.u->sets->live[0]->balance.hosts[0]->nidle == CROWD);
+	pass_time(3200000);
+	must(f.u->sets->live[0]->balance.hosts[0]->nidle == LIMIT_SPARES);
+	pass_time(50000000);
+	must(f.u->sets->live[0]->balance.hosts[0]->nidle == LIMIT_SPARES);
+	pass_time(5200000);
+	must(f.u->sets->live[0]->balance.hosts[0]->nidle == 0);
+	for (int i = 0; i < CROWD; i++)
+		peer_close(&crowd[i]);
+	fix_down(&f);
+}
+
 static void two_requests(struct cluster_cfg *cfg)
 {
 	cfg->max_requests_per_connection = 2;
@@ -1445,6 +1473,7 @@ int main(void)
 		an_idle_connection_is_closed_after_55_seconds,
 		an_origin_that_keeps_connections_for_5_seconds_is_left_after_4,
 		connections_retire_by_requests_and_by_age,
+		what_a_crowd_leaves_is_thinned_out,
 		a_stale_connection_costs_a_get_nothing,
 		a_post_is_not_sent_twice,
 		a_put_with_a_kept_body_is_sent_again_whole,

@@ -67,6 +67,7 @@ void pool_close(struct origin *o)
 	task_drop(u->loop, &o->again);
 	link_out(&o->link);
 	h->ndialing -= o->state == ORIGIN_DIALING;
+	h->nidle -= o->state == ORIGIN_IDLE;
 	h->n--;
 	count_add(&h->counts.cx_active, (uint64_t)-1);
 	stat_sub(st->cx_active, 1);
@@ -174,6 +175,7 @@ static void on_established(struct conn *conn)
 		stat_add(st->ssl_handshake, 1);
 	link_out(&o->link);
 	link_first(&h->idle, &o->link);
+	h->nidle++;
 	o->state = ORIGIN_IDLE;
 	serve(o);
 }
@@ -185,6 +187,11 @@ static void on_idle(struct timer *t)
 	struct origin *o = OWNER_OF(t, struct origin, idle);
 	if (o->state != ORIGIN_IDLE)
 		return; /* armed when it was parked last; it works now */
+	if (o->spare && o->host->nidle <= LIMIT_SPARES) {
+		o->spare = false;
+		timer_arm(o->u->loop, t, LIMIT_UPSTREAM_IDLE_US - LIMIT_SPARE_IDLE_US);
+		return;
+	}
 	stat_add(stats_of(o)->cx_idle_timeout, 1);
 	pool_close(o);
 }
@@ -340,6 +347,7 @@ static bool take(struct origin *o, struct ucall *c, bool now)
 	c->request_held = true;
 	link_out(&o->link);
 	link_last(&o->host->busy, &o->link);
+	o->host->nidle--;
 	o->state = ORIGIN_BUSY;
 	o->call = c;
 	o->requests++;
@@ -386,6 +394,10 @@ static void serve(struct origin *o)
 		if (!idle || left < idle)
 			idle = left;
 	}
+	/* A crowd that a peak has left is not kept for long. */
+	o->spare = h->nidle > LIMIT_SPARES && idle == LIMIT_UPSTREAM_IDLE_US;
+	if (o->spare)
+		idle = LIMIT_SPARE_IDLE_US;
 	if (idle)
 		timer_arm(o->u->loop, &o->idle, idle);
 	else
@@ -405,6 +417,7 @@ void pool_done(struct origin *o, bool reusable, uint64_t idle_us)
 	o->h1.idle_us = idle_us;
 	link_out(&o->link);
 	link_first(&h->idle, &o->link);
+	h->nidle++;
 	o->state = ORIGIN_IDLE;
 	serve(o);
 }

@@ -145,7 +145,7 @@ struct host {
 	unsigned active; /* calls that have a connection */
 	struct link left; /* live.left, when gone */
 	struct link idle, busy, dialing, pending;
-	unsigned n, ndialing, npending;
+	unsigned n, nidle, ndialing, npending;
 	struct host_counts counts;
 	union host_addr addr;
 	socklen_t len;
@@ -304,7 +304,7 @@ struct origin {
 	char *sni; /* NULL: none */
 	uint64_t requests, taken_turn;
 	uint8_t state, priority;
-	bool has_local;
+	bool has_local, spare; /* spare: parked when there were enough already */
 	union sock_name local;
 	union host_addr peer;
 	socklen_t peer_len;
