@@ -27,11 +27,13 @@ static bool find(struct str s, struct str what)
 #ifdef __SSE2__
 	if (s.n >= what.n + 15) {
 		size_t last = what.n - 1, end = s.n - last - 16; /* of the last full block */
-		const __m128i first_byte = _mm_set1_epi8(what.p[0]), last_byte = _mm_set1_epi8(what.p[last]);
+		const __m128i first_byte = _mm_set1_epi8(what.p[0]),
+			      last_byte = _mm_set1_epi8(what.p[last]);
 		for (size_t i = 0;; i = i + 16 < end ? i + 16 : end) {
 			__m128i a = _mm_loadu_si128((const __m128i *)(s.p + i));
 			__m128i b = _mm_loadu_si128((const __m128i *)(s.p + i + last));
-			a = _mm_and_si128(_mm_cmpeq_epi8(a, first_byte), _mm_cmpeq_epi8(b, last_byte));
+			a = _mm_and_si128(_mm_cmpeq_epi8(a, first_byte),
+					  _mm_cmpeq_epi8(b, last_byte));
 			for (unsigned hits = (unsigned)_mm_movemask_epi8(a); hits; hits &= hits - 1)
 				if (memcmp(s.p + i + __builtin_ctz(hits), what.p, last) == 0)
 					return true;
