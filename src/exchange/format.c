@@ -53,20 +53,24 @@ static void put_digits(char *p, unsigned n, uint64_t v)
 	}
 }
 
-static void start_time(struct result *r, uint64_t us)
+/* The default form; 24 bytes. */
+static inline char *put_time(char *p, uint64_t us)
 {
 	uint64_t s = us / 1000000;
-	if (s != second_seen.second) {
+	unsigned ms = (unsigned)(us % 1000000) / 1000;
+	if (__builtin_expect(s != second_seen.second, 0)) {
 		time_t t = (time_t)s;
 		struct tm tm;
 		gmtime_r(&t, &tm);
 		strftime(second_seen.text, sizeof second_seen.text, "%Y-%m-%dT%H:%M:%S.", &tm);
 		second_seen.second = s;
 	}
-	memcpy(r->scratch, second_seen.text, 20);
-	put_digits(r->scratch + 20, 3, us % 1000000 / 1000);
-	r->scratch[23] = 'Z';
-	give_safe(r, (struct str){r->scratch, 24});
+	memcpy(p, second_seen.text, 20);
+	p[20] = (char)('0' + ms / 100);
+	p[21] = (char)('0' + ms / 10 % 10);
+	p[22] = (char)('0' + ms % 10);
+	p[23] = 'Z';
+	return p + 24;
 }
 
 /* Envoy's own specifiers: %s seconds (a digit before the s changes nothing), %f and %1f..%9f the fraction; and of absl's, %E3S, %E*S, %E3f
@@ -191,28 +195,38 @@ static void give_port(struct result *r, struct str address)
 }
 
 /* The same origins come again and again. */
-static _Thread_local struct {
+static _Thread_local struct name_seen {
 	struct sockaddr_in in;
 	uint8_t n;
 	char text[24];
 } names_seen[16];
 
+static inline struct name_seen *name_slot(const struct exch_addr *a)
+{
+	return &names_seen[(a->in4.sin_addr.s_addr >> 24 ^ a->in4.sin_port ^ a->in4.sin_port >> 8) % 16];
+}
+
+static inline const struct name_seen *known_address(const struct exch_addr *a)
+{
+	const struct name_seen *s = name_slot(a);
+	bool same = a->sa.sa_family == AF_INET && s->n && s->in.sin_addr.s_addr == a->in4.sin_addr.s_addr && s->in.sin_port == a->in4.sin_port;
+	return same ? s : NULL;
+}
+
 static void give_address(struct exchange *ex, struct result *r, const struct exch_addr *a)
 {
 	size_t n;
 	if (a->sa.sa_family == AF_INET) {
-		const struct sockaddr_in *in = &a->in4;
-		unsigned slot = (in->sin_addr.s_addr >> 24 ^ in->sin_port ^ in->sin_port >> 8) % 16;
-		struct sockaddr_in *seen = &names_seen[slot].in;
-		if (seen->sin_addr.s_addr != in->sin_addr.s_addr || seen->sin_port != in->sin_port || !names_seen[slot].n) {
+		struct name_seen *s = name_slot(a);
+		if (!known_address(a)) {
 			char text[SOCKNAME_TEXT];
 			n = sockname_text(&a->sa, sizeof a->in4, text);
-			must(n <= sizeof names_seen[slot].text);
-			memcpy(names_seen[slot].text, text, n);
-			names_seen[slot].n = (uint8_t)n;
-			*seen = *in;
+			must(n <= sizeof s->text);
+			memcpy(s->text, text, n);
+			s->n = (uint8_t)n;
+			s->in = a->in4;
 		}
-		give_safe(r, (struct str){names_seen[slot].text, names_seen[slot].n});
+		give_safe(r, (struct str){s->text, s->n});
 		return;
 	}
 	if (a->sa.sa_family == AF_INET6) {
@@ -548,6 +562,10 @@ static inline void evaluate(struct exchange *ex, const struct format_part *part,
 {
 	r->got = GOT_NOTHING;
 	switch (part->op) {
+	case FMT_START_TIME:
+		put_time(r->scratch, ex->wall_us);
+		give_safe(r, (struct str){r->scratch, 24});
+		break;
 	case FMT_PROTOCOL: give_safe(r, ex->http2 ? STR("HTTP/2") : ex->http10 ? STR("HTTP/1.0") : STR("HTTP/1.1")); break;
 	case FMT_RESPONSE_CODE: give_number(r, ex->resp.head.f ? ex->resp.head.status : 0); break;
 	case FMT_RESPONSE_CODE_DETAILS:
@@ -631,29 +649,179 @@ static void write_result(struct out *o, const struct format_part *part, const st
 	out_text(o, (struct str){inner, part->max && n > part->max ? part->max : n});
 }
 
-void out_format(struct out *o, struct exchange *ex, const struct format *f)
+static void one_part(struct out *o, struct exchange *ex, const struct format_part *part)
 {
 	struct result r;
-	for (const struct format_part *part = f->parts, *end = part + f->n; part < end; part++) {
+	if (part->op == FMT_TEXT) {
+		out_bytes(o, part->text.p, part->text.n);
+		return;
+	}
+	if (part->op == FMT_START_TIME && part->text.n) {
+		if (part->whole)
+			out_byte(o, '"');
+		custom_time(o, part->text, ex->wall_us);
+		if (part->whole)
+			out_byte(o, '"');
+		return;
+	}
+	evaluate(ex, part, &r);
+	write_result(o, part, &r);
+}
+
+/* At most 20 digits. */
+static inline char *digits_at(char *p, uint64_t n)
+{
+	char b[20];
+	unsigned at = sizeof b, v = (unsigned)n;
+	if (n < 10) {
+		*p = (char)('0' + v);
+		return p + 1;
+	}
+	if (n < 100) {
+		p[0] = (char)('0' + v / 10);
+		p[1] = (char)('0' + v % 10);
+		return p + 2;
+	}
+	if (n < 1000) {
+		p[0] = (char)('0' + v / 100);
+		p[1] = (char)('0' + v / 10 % 10);
+		p[2] = (char)('0' + v % 10);
+		return p + 3;
+	}
+	if (n < 10000) {
+		unsigned high = v / 100, low = v % 100;
+		p[0] = (char)('0' + high / 10);
+		p[1] = (char)('0' + high % 10);
+		p[2] = (char)('0' + low / 10);
+		p[3] = (char)('0' + low % 10);
+		return p + 4;
+	}
+	do
+		b[--at] = (char)('0' + n % 10);
+	while (n /= 10);
+	memcpy(p, b + at, sizeof b - at);
+	return p + (sizeof b - at);
+}
+
+/* Where the first field of each id is; only those the head has are set. */
+struct places {
+	uint16_t at[256];
+};
+
+static void find_places(struct places *w, const struct head *h)
+{
+	const struct field *f = h->f;
+	for (unsigned i = h->n; i-- > 0;)
+		w->at[f[i].id] = (uint16_t)i;
+}
+
+/* The field a quick operator names; NULL: none. */
+static inline const struct field *quick_field(const struct head *h, const struct format_part *part, const struct places *w)
+{
+	enum field_id id = part->id;
+	if (!head_has(h, id)) {
+		id = part->alt_id;
+		if (!id || !head_has(h, id))
+			return NULL;
+	}
+	return &h->f[w->at[id]];
+}
+
+/* long: text lines, the usual operators in place: the access log is written for every request and has 900 instructions for its line
+ * (request-path 6). What is not simple here goes the way JSON goes. */
+static void line_parts(struct out *o, struct exchange *ex, const struct format *f)
+{
+	enum { NEAR = 40 }; /* more than a short text and any number, time or address of ours */
+	char *p = o->p, *const end = o->end, *const near = end - p < NEAR ? p : end - NEAR;
+	struct places places; /* of the request's head */
+	bool placed = false;
+	for (const struct format_part *part = f->parts, *stop = part + f->n; part < stop; part++) {
+		uint64_t number;
+		const struct field *field;
+		if (__builtin_expect(p >= near, 0))
+			goto other;
 		if (part->op == FMT_TEXT) {
-			out_bytes(o, part->text.p, part->text.n);
+			if (__builtin_expect(part->text.n > FORMAT_TEXT_SLACK, 0))
+				goto other;
+			memcpy(p, part->text.p, FORMAT_TEXT_SLACK);
+			p += part->text.n;
+			if (++part == stop)
+				break;
+		}
+		switch (part->op) {
+		case FMT_REQ:
+			if (!part->quick)
+				goto other;
+			if (!placed) {
+				find_places(&places, &ex->req.head);
+				placed = true;
+			}
+			field = quick_field(&ex->req.head, part, &places);
+			break;
+		case FMT_RESP:
+			if (!part->quick)
+				goto other;
+			field = head_get(&ex->resp.head, part->id);
+			if (!field && part->alt.n)
+				goto other;
+			break;
+		case FMT_RESPONSE_CODE: number = ex->resp.head.f ? ex->resp.head.status : 0; goto decimal;
+		case FMT_BYTES_RECEIVED: number = ex->bytes_received; goto decimal;
+		case FMT_BYTES_SENT: number = ex->bytes_sent; goto decimal;
+		case FMT_DURATION: number = (now_us(ex) - ex->began_us) / 1000; goto decimal;
+		case FMT_PROTOCOL:
+			memcpy(p, ex->http2 ? "HTTP/2\0\0" : ex->http10 ? "HTTP/1.0" : "HTTP/1.1", 8);
+			p += ex->http2 ? 6 : 8;
+			continue;
+		case FMT_RESPONSE_FLAGS:
+			if (*ex->flags)
+				goto other;
+			*p++ = '-';
+			continue;
+		case FMT_START_TIME:
+			if (part->text.n)
+				goto other;
+			p = put_time(p, ex->wall_us);
+			continue;
+		case FMT_UPSTREAM_HOST: {
+			const struct name_seen *a = known_address(&ex->upstream_peer);
+			if (!a)
+				goto other;
+			memcpy(p, a->text, sizeof a->text);
+			p += a->n;
 			continue;
 		}
-		if (part->op == FMT_START_TIME) {
-			if (__builtin_expect(part->text.n != 0, 0)) {
-				if (part->whole)
-					out_byte(o, '"');
-				custom_time(o, part->text, ex->wall_us);
-				if (part->whole)
-					out_byte(o, '"');
-				continue;
-			}
-			start_time(&r, ex->wall_us);
-		} else {
-			evaluate(ex, part, &r);
+		default: goto other;
 		}
-		write_result(o, part, &r);
+		if (!field) {
+			if (!o->dash)
+				goto other;
+			*p++ = '-';
+			continue;
+		}
+		if ((size_t)(end - p) < field->value_n || !out_copy_clean(p, field->value_p, field->value_n))
+			goto other;
+		p += field->value_n;
+		continue;
+	decimal:
+		p = digits_at(p, number);
+		continue;
+	other:
+		o->p = p;
+		one_part(o, ex, part);
+		p = o->p;
 	}
+	o->p = p;
+}
+
+void out_format(struct out *o, struct exchange *ex, const struct format *f)
+{
+	if (o->escape == ESCAPE_LINE && o->longest == SIZE_MAX) {
+		line_parts(o, ex, f);
+		return;
+	}
+	for (const struct format_part *part = f->parts, *end = part + f->n; part < end; part++)
+		one_part(o, ex, part);
 }
 
 struct str format_text(struct exchange *ex, const struct format *f, struct arena *a, bool log)

@@ -3,17 +3,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 enum { VALUE_DEPTH = 64, SORTED = 128 };
 static const char hex[] = "0123456789abcdef";
-
-static inline bool plain(unsigned char c)
-{
-	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
-}
 
 /* Length of the UTF-8 sequence at p (RFC 3629), 0: none. */
 static unsigned utf8_length(const unsigned char *p, size_t n)
@@ -97,71 +89,12 @@ static void escape_line(struct out *o, struct str s)
 	for (size_t i = 0; i < s.n; i++) {
 		unsigned char c = (unsigned char)s.p[i];
 		char b[4] = {'\\', 'x', hex[c >> 4], hex[c & 15]};
-		if (plain(c))
+		if (out_plain(c))
 			out_byte(o, (char)c);
 		else
 			out_bytes(o, b, sizeof b);
 	}
 }
-
-#ifdef __SSE2__
-static inline bool clean(__m128i x)
-{
-	/* signed: 0x80 and above are less than a space */
-	__m128i bad = _mm_or_si128(_mm_cmplt_epi8(x, _mm_set1_epi8(0x20)), _mm_cmpeq_epi8(x, _mm_set1_epi8(0x7f)));
-	bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('"')));
-	bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
-	return _mm_movemask_epi8(bad) == 0;
-}
-
-/* Copies n clean bytes and returns true; else what is written there does not matter. */
-static inline bool copy_clean(char *to, const char *p, size_t n)
-{
-	if (n >= 16) {
-		for (size_t i = 0; i + 16 <= n; i += 16) {
-			__m128i x = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
-			if (!clean(x))
-				return false;
-			_mm_storeu_si128((__m128i *)(void *)(to + i), x);
-		}
-		__m128i last = _mm_loadu_si128((const __m128i *)(const void *)(p + n - 16));
-		_mm_storeu_si128((__m128i *)(void *)(to + n - 16), last);
-		return clean(last);
-	}
-	if (n >= 8) { /* two halves that overlap, tested as one */
-		uint64_t a, b;
-		memcpy(&a, p, 8);
-		memcpy(&b, p + n - 8, 8);
-		memcpy(to, &a, 8);
-		memcpy(to + n - 8, &b, 8);
-		return clean(_mm_set_epi64x((long long)b, (long long)a));
-	}
-	if (n >= 4) {
-		uint32_t a, b;
-		memcpy(&a, p, 4);
-		memcpy(&b, p + n - 4, 4);
-		memcpy(to, &a, 4);
-		memcpy(to + n - 4, &b, 4);
-		return clean(_mm_set1_epi64x((long long)((uint64_t)b << 32 | a)));
-	}
-	for (size_t i = 0; i < n; i++) {
-		if (!plain((unsigned char)p[i]))
-			return false;
-		to[i] = p[i];
-	}
-	return true;
-}
-#else
-static inline bool copy_clean(char *to, const char *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (!plain((unsigned char)p[i]))
-			return false;
-		to[i] = p[i];
-	}
-	return true;
-}
-#endif
 
 void out_text(struct out *o, struct str s)
 {
@@ -169,7 +102,7 @@ void out_text(struct out *o, struct str s)
 		out_bytes(o, s.p, s.n);
 		return;
 	}
-	if ((size_t)(o->end - o->p) >= s.n && copy_clean(o->p, s.p, s.n)) {
+	if ((size_t)(o->end - o->p) >= s.n && out_copy_clean(o->p, s.p, s.n)) {
 		o->p += s.n;
 		return;
 	}

@@ -198,12 +198,15 @@ static void flush(struct build *b)
 {
 	if (b->failed || b->text_n == 0)
 		return;
-	struct str text = arena_str(b->arena, (struct str){b->text, b->text_n});
+	char *text = arena_zalloc(b->arena, b->text_n + FORMAT_TEXT_SLACK);
+	size_t n = b->text_n;
 	b->text_n = 0;
-	if (!text.p)
+	if (!text) {
 		no_memory(b);
-	else
-		put_part(b, (struct format_part){.op = FMT_TEXT, .text = text});
+		return;
+	}
+	memcpy(text, b->text, n);
+	put_part(b, (struct format_part){.op = FMT_TEXT, .text = {text, n}});
 }
 
 static void set_name(struct build *b, struct str from, struct str *name, enum field_id *id)
@@ -419,6 +422,7 @@ static void compile_text(struct build *b, struct str text, struct str key, bool 
 		if (!command(b, name, args, has_args, length, &part))
 			return;
 		part.whole = whole;
+		part.quick = part.id && !part.max && !part.no_query && (!part.alt.n || part.alt_id);
 		part.key = key;
 		flush(b);
 		put_part(b, part);

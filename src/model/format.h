@@ -19,10 +19,12 @@ enum format_op {
 	FMT_REQUEST_HEADERS_BYTES, FMT_RESPONSE_HEADERS_BYTES, FMT_HOSTNAME, FMT_ENVIRONMENT, FMT_METADATA, FMT_GRPC_STATUS, FMT_PATH, FMT_LOCAL_REPLY_BODY,
 	FMT_OPS
 };
+enum { FORMAT_TEXT_SLACK = 8 }; /* so many bytes behind the text of FMT_TEXT can be read: short ones are copied in one go */
 struct format_part {
 	enum format_op op;
 	bool whole;		 /* JSON: this operator is a whole value: written with its own quotes, as a number, or as null. Other
 				  * operators of a JSON format stand inside quotes that the text around them holds */
+	bool quick;		 /* REQ, RESP: well-known names without a length or no_query: found by id alone */
 	bool no_query;		 /* FMT_REQ that PATH(NQ:…) became: without '?' and what follows */
 	struct str text;	 /* FMT_TEXT; START_TIME: strftime text; DYNAMIC_METADATA: "ns:key:…"; ENVIRONMENT, HOSTNAME: value */
 	struct str name, alt;	 /* REQ(name?alt) */
