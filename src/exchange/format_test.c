@@ -282,6 +282,34 @@ static void read_log(int fd, char *out, size_t cap)
 	must(ftruncate(fd, 0) == 0);
 }
 
+static void long_lines(int fd, struct access_log_cfg *c)
+{
+	char out[70000];
+	/* longer than the first room; longer than a line may be */
+	hcm.logs = c;
+	for (size_t n = 3000; n <= 100000; n = n == 3000 ? 100000 : n + 1) {
+		char *long_text = malloc(n);
+		must(long_text);
+		memset(long_text, 'y', n);
+		must(head_replace(&ex.req.head, STR("x-long"), (struct str){long_text, n}));
+		c->format = format_compile(&arena, &diags, NULL, STR("<%REQ(x-long)%> %RESPONSE_CODE%\n"));
+		access_log_write(&ex);
+		read_log(fd, out, sizeof out);
+		must(strlen(out) == (n == 3000 ? n : CUT) + 7 && !strcmp(out + strlen(out) - 6, "> 200\n"));
+		must(head_replace(&ex.req.head, STR("x-long"), STR("abcdef")));
+		free(long_text);
+	}
+	/* JSON has its own line end */
+	const char *const pairs[] = {"code", "%RESPONSE_CODE%", "none", "%REQ(x-none)%", NULL};
+	c->format = format_compile_json(&arena, &diags, map_of(pairs));
+	c->json = c->own_newline = true;
+	access_log_write(&ex);
+	c->format->omit_empty = true;
+	access_log_write(&ex);
+	read_log(fd, out, sizeof out);
+	same("JSON", out, "{\"code\":200,\"none\":null}\n{\"code\":200}\n");
+}
+
 static void log_files(void)
 {
 	char path[] = "/tmp/postern-format-test-XXXXXX", out[70000];
@@ -328,29 +356,7 @@ static void log_files(void)
 		same("filter", out, filters[i].written ? "x\n" : "");
 	}
 	ex.flags = "";
-	/* longer than the first room; longer than a line may be */
-	hcm.logs = &c;
-	for (size_t n = 3000; n <= 100000; n = n == 3000 ? 100000 : n + 1) {
-		char *long_text = malloc(n);
-		must(long_text);
-		memset(long_text, 'y', n);
-		must(head_replace(&ex.req.head, STR("x-long"), (struct str){long_text, n}));
-		c.format = format_compile(&arena, &diags, NULL, STR("<%REQ(x-long)%> %RESPONSE_CODE%\n"));
-		access_log_write(&ex);
-		read_log(fd, out, sizeof out);
-		must(strlen(out) == (n == 3000 ? n : CUT) + 7 && !strcmp(out + strlen(out) - 6, "> 200\n"));
-		must(head_replace(&ex.req.head, STR("x-long"), STR("abcdef")));
-		free(long_text);
-	}
-	/* JSON has its own line end */
-	const char *const pairs[] = {"code", "%RESPONSE_CODE%", "none", "%REQ(x-none)%", NULL};
-	c.format = format_compile_json(&arena, &diags, map_of(pairs));
-	c.json = c.own_newline = true;
-	access_log_write(&ex);
-	c.format->omit_empty = true;
-	access_log_write(&ex);
-	read_log(fd, out, sizeof out);
-	same("JSON", out, "{\"code\":200,\"none\":null}\n{\"code\":200}\n");
+	long_lines(fd, &c);
 	sink_unref(c.sink);
 	sink_flush_thread();
 	close(fd);
