@@ -282,6 +282,17 @@ static bool start(struct gateway *g)
 	return g->control && !g->failed;
 }
 
+/* From the first moment: a signal that comes during the start is carried out after it. */
+static void block_signals(void)
+{
+	static const int blocked[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
+	sigset_t set;
+	sigemptyset(&set);
+	for (unsigned i = 0; i < sizeof blocked / sizeof *blocked; i++)
+		sigaddset(&set, blocked[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 static int serve(struct gateway *g)
 {
 	struct rlimit files;
@@ -290,12 +301,6 @@ static int serve(struct gateway *g)
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
-	sigset_t set;
-	sigemptyset(&set);
-	static const int blocked[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
-	for (unsigned i = 0; i < sizeof blocked / sizeof *blocked; i++)
-		sigaddset(&set, blocked[i]);
-	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	bool ok = start(g);
@@ -330,6 +335,7 @@ int main(int argc, char **argv)
 	case VERB_CHECK:
 		return check(&g);
 	case VERB_RUN:
+		block_signals();
 		break;
 	}
 	if (g.cli.supervise) {

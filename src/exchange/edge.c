@@ -14,21 +14,6 @@ static void refuse(struct exchange *ex, unsigned status, const char *detail)
 	reply_direct(ex, status, (struct str){NULL, 0}, detail, "");
 }
 
-/* ..; and .; : servlet containers take them for dot segments (robustness.md 3.4). */
-static bool has_semicolon_dots(struct str path)
-{
-	for (size_t i = 0; i < path.n; i++) {
-		if (path.p[i] != '/')
-			continue;
-		size_t k = i + 1;
-		while (k < path.n && path.p[k] == '.' && k - i <= 2)
-			k++;
-		if (k > i + 1 && k < path.n && path.p[k] == ';')
-			return true;
-	}
-	return false;
-}
-
 /* The route that an origin which takes "..;" for ".." would think of. */
 static const struct route *lenient_route(struct exchange *ex)
 {
@@ -329,7 +314,7 @@ void edge_request(struct exchange *ex)
 		most = r->max_duration_us;
 	if (most)
 		ex->deadline_us[DEADLINE_DURATION] = ex->began_us + most;
-	if (ex->path_only.p && memchr(ex->path_only.p, ';', ex->path_only.n) && has_semicolon_dots(ex->path_only) &&
+	if (ex->path_only.p && path_has_dot_params(ex->path_only) && /* ..; and .; : servlet containers take them for dot segments */
 	    (c->strict_path || ex->model->options.strict_path || guards(r) || guards(lenient_route(ex))))
 		refuse(ex, 400, "path_semicolon");
 }

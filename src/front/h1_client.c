@@ -174,6 +174,75 @@ static void linger_read(struct client *c)
 		client_close(c, true);
 }
 
+/* After a read of n bytes into space: is there more to take at once? */
+static void read_on(struct client *c, ssize_t n, uint32_t space)
+{
+	bool wants = c->state == CLIENT_IDLE || c->state == CLIENT_HEAD || c->state == CLIENT_BODY || c->state == CLIENT_TUNNEL;
+	if (wants && (n == space || conn_pending(&c->conn)))
+		later(c->front->loop, PHASE_AGAIN, &c->work->again);
+}
+
+static void read_head(struct client *c)
+{
+	struct chunk *b = client_work(c) ? room_for_head(c) : NULL;
+	if (!b) {
+		client_close(c, true);
+		return;
+	}
+	uint32_t space = b->cap - b->fill;
+	ssize_t n = conn_read(&c->conn, b->data + b->fill, space);
+	if (n > 0) {
+		b->fill += (uint32_t)n;
+		stat_add(c->hcm->stats->cx_rx_bytes, (uint64_t)n);
+		feed(c);
+		read_on(c, n, space);
+		return;
+	}
+	if (c->state == CLIENT_IDLE && b->fill == c->work->in_at) {
+		drop_input(c);
+		client_idle(c);
+	}
+	if (n == 0)
+		end_of_input(c);
+	else if (n == CONN_FAILED)
+		lost(c);
+}
+
+static void read_body(struct client *c)
+{
+	if (c->work->in) { /* bytes that waited for room come first */
+		feed(c);
+		if (c->state == CLIENT_DEAD || c->work->in || (c->state != CLIENT_BODY && c->state != CLIENT_TUNNEL))
+			return;
+	}
+	size_t room = c->work->ex ? exch_request_room(c->work->ex) : 0;
+	if (room == 0) {
+		conn_pause(&c->conn);
+		return;
+	}
+	struct chunk *b = chunk_new(CHUNK_LARGE);
+	if (!b) {
+		client_close(c, true);
+		return;
+	}
+	uint32_t space = room < b->cap ? (uint32_t)room : b->cap;
+	ssize_t n = conn_read(&c->conn, b->data, space);
+	if (n > 0) {
+		b->fill = (uint32_t)n;
+		stat_add(c->hcm->stats->cx_rx_bytes, (uint64_t)n);
+		c->work->in = b;
+		c->work->in_at = 0;
+		feed(c);
+		read_on(c, n, space);
+		return;
+	}
+	chunk_unref(b);
+	if (n == 0)
+		end_of_input(c);
+	else if (n == CONN_FAILED)
+		lost(c);
+}
+
 void h1_client_ready(struct client *c)
 {
 	switch (c->state) {
@@ -184,68 +253,13 @@ void h1_client_ready(struct client *c)
 		peek(c);
 		return;
 	case CLIENT_IDLE:
-	case CLIENT_HEAD: {
-		struct chunk *b = client_work(c) ? room_for_head(c) : NULL;
-		if (!b) {
-			client_close(c, true);
-			return;
-		}
-		uint32_t space = b->cap - b->fill;
-		ssize_t n = conn_read(&c->conn, b->data + b->fill, space);
-		if (n > 0) {
-			b->fill += (uint32_t)n;
-			stat_add(c->hcm->stats->cx_rx_bytes, (uint64_t)n);
-			feed(c);
-			if (c->state != CLIENT_DEAD && (n == space || conn_pending(&c->conn)) && c->state != CLIENT_ANSWER)
-				later(c->front->loop, PHASE_AGAIN, &c->work->again);
-			return;
-		}
-		if (b->fill == c->work->in_at && c->state == CLIENT_IDLE)
-			drop_input(c);
-		if (c->state == CLIENT_IDLE && !c->work->in)
-			client_idle(c);
-		if (n == 0)
-			end_of_input(c);
-		else if (n == CONN_FAILED)
-			lost(c);
+	case CLIENT_HEAD:
+		read_head(c);
 		return;
-	}
 	case CLIENT_BODY:
-	case CLIENT_TUNNEL: {
-		if (c->work->in) { /* bytes that waited for room come first */
-			feed(c);
-			if (c->work->in || (c->state != CLIENT_BODY && c->state != CLIENT_TUNNEL))
-				return;
-		}
-		size_t room = c->work->ex ? exch_request_room(c->work->ex) : 0;
-		if (room == 0) {
-			conn_pause(&c->conn);
-			return;
-		}
-		struct chunk *b = chunk_new(CHUNK_LARGE);
-		if (!b) {
-			client_close(c, true);
-			return;
-		}
-		uint32_t space = room < b->cap ? (uint32_t)room : b->cap;
-		ssize_t n = conn_read(&c->conn, b->data, space);
-		if (n > 0) {
-			b->fill = (uint32_t)n;
-			stat_add(c->hcm->stats->cx_rx_bytes, (uint64_t)n);
-			c->work->in = b;
-			c->work->in_at = 0;
-			feed(c);
-			if (c->state != CLIENT_DEAD && (n == space || conn_pending(&c->conn)) && (c->state == CLIENT_BODY || c->state == CLIENT_TUNNEL))
-				later(c->front->loop, PHASE_AGAIN, &c->work->again);
-			return;
-		}
-		chunk_unref(b);
-		if (n == 0)
-			end_of_input(c);
-		else if (n == CONN_FAILED)
-			lost(c);
+	case CLIENT_TUNNEL:
+		read_body(c);
 		return;
-	}
 	default:
 		conn_pause(&c->conn);
 	}
@@ -407,6 +421,7 @@ static void feed_body(struct client *c)
 			chain_clear(&bytes);
 			stat_add(c->hcm->stats->cx_protocol_error, 1);
 			const char *detail = c->work->body->detail ? c->work->body->detail : "http1.chunk";
+			unsigned status = c->work->body->status ? c->work->body->status : 400;
 			log_limited(LOG_HTTP, LOG_INFO, detail, "[C%llu] %s from %.*s on %.*s", (unsigned long long)c->id, detail,
 				    STR_ARG(c->work->peer.remote), STR_ARG(c->listener->name));
 			drop_input(c);
@@ -414,7 +429,7 @@ static void feed_body(struct client *c)
 			c->close_after = true;
 			c->state = CLIENT_ANSWER;
 			conn_pause(&c->conn);
-			exch_request_broken(c->work->ex, 400, detail);
+			exch_request_broken(c->work->ex, status, detail);
 			return;
 		}
 		if (data.n && !chain_append(&bytes, c->work->in, data.p, data.n)) {

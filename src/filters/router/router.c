@@ -21,7 +21,7 @@ struct router {
 	struct call *call;
 	bool head_done; /* the answer's head was handed over */
 	bool request_sent;
-	bool early;
+	struct str cookie; /* made for a hash policy, to be set in the answer; .p NULL none */
 	uint64_t begun_us;
 };
 
@@ -216,7 +216,18 @@ static bool finish_request(struct exchange *ex, const struct router_cfg *cfg, ui
 	return !h->arena->over;
 }
 
-static bool hash_of(struct exchange *ex, uint64_t *out)
+/* As Envoy's: NAME="VALUE"; Max-Age=…; Path=…; HttpOnly. */
+static struct str make_cookie(struct exchange *ex, const struct hash_policy *p, struct str value)
+{
+	struct str age = STR(""), path = STR("");
+	if (p->cookie_ttl_us)
+		age = arena_printf(&ex->arena, "; Max-Age=%llu", (unsigned long long)(p->cookie_ttl_us / 1000000));
+	if (p->cookie_path.n)
+		path = arena_printf(&ex->arena, "; Path=%.*s", STR_ARG(p->cookie_path));
+	return arena_printf(&ex->arena, "%.*s=\"%.*s\"%.*s%.*s; HttpOnly", STR_ARG(p->name), STR_ARG(value), STR_ARG(age), STR_ARG(path));
+}
+
+static bool hash_of(struct exchange *ex, struct router *rt, uint64_t *out)
 {
 	const struct route *r = ex->route;
 	bool any = false;
@@ -234,9 +245,8 @@ static bool hash_of(struct exchange *ex, uint64_t *out)
 		case HASH_COOKIE:
 			v = cookie_value(&ex->req.head, p->name);
 			if (!v.p && p->make_cookie) {
-				uint64_t u = random_u64();
-				v = arena_printf(&ex->arena, "%016llx", (unsigned long long)u);
-				exch_state_set(ex, &ex->hcm->filters[ex->nfilters - 1], exch_state(ex, &ex->hcm->filters[ex->nfilters - 1]));
+				v = arena_printf(&ex->arena, "%016llx", (unsigned long long)random_u64());
+				rt->cookie = make_cookie(ex, p, v);
 			}
 			break;
 		case HASH_SOURCE_IP: {
@@ -320,25 +330,27 @@ static enum verdict check_request(struct exchange *ex)
 	return GO_ON;
 }
 
-static enum verdict router_request(struct exchange *ex, const struct filter_cfg *self)
+static enum verdict to_https(struct exchange *ex)
 {
-	const struct router_cfg *cfg = self->config;
-	const struct route *r = exch_route(ex);
-	if (ex->vhost && ex->vhost->require_tls != TLS_NONE && !str_ieq(scheme_of(ex), STR("https")) && head_has(&ex->req.head, FIELD_PATH)) {
-		struct str to = arena_printf(&ex->arena, "https://%.*s%.*s", STR_ARG(head_value(&ex->req.head, FIELD_AUTHORITY)),
-					     STR_ARG(head_value(&ex->req.head, FIELD_PATH)));
-		if (!redirect_to(ex, 301, to)) {
-			exch_fail(ex, FAILED_MEMORY);
-			return ANSWERED;
-		}
-		stat_add(ex->hcm->stats->rq_redirect, 1);
-		exch_answer(ex, NULL, "direct_response");
+	struct str to = arena_printf(&ex->arena, "https://%.*s%.*s", STR_ARG(head_value(&ex->req.head, FIELD_AUTHORITY)),
+				     STR_ARG(head_value(&ex->req.head, FIELD_PATH)));
+	if (!redirect_to(ex, 301, to)) {
+		exch_fail(ex, FAILED_MEMORY);
 		return ANSWERED;
 	}
-	enum verdict v = r ? GO_ON : answer_status(ex, 404, "", "route_not_found", "NR");
-	if (v != GO_ON) {
+	stat_add(ex->hcm->stats->rq_redirect, 1);
+	exch_answer(ex, NULL, "direct_response");
+	return ANSWERED;
+}
+
+/* Everything that is answered here, without an origin. GO_ON: there is a cluster to be asked. */
+static enum verdict answer_here(struct exchange *ex, const struct route *r)
+{
+	if (ex->vhost && ex->vhost->require_tls != TLS_NONE && !str_ieq(scheme_of(ex), STR("https")) && head_has(&ex->req.head, FIELD_PATH))
+		return to_https(ex);
+	if (!r) {
 		stat_add(ex->hcm->stats->no_route, 1);
-		return v;
+		return answer_status(ex, 404, "", "route_not_found", "NR");
 	}
 	if (ex->req.head.method == METHOD_TRACE)
 		return answer_status(ex, 405, "", "method", "");
@@ -350,28 +362,20 @@ static enum verdict router_request(struct exchange *ex, const struct filter_cfg 
 		stat_add(ex->hcm->stats->no_cluster, 1);
 		return answer_status(ex, r->cluster_not_found ? r->cluster_not_found : 503, "", "cluster_not_found", "NC");
 	}
-	v = check_request(ex);
-	if (v != GO_ON)
-		return v;
-	if (ex->upgrade.p && !upgrade_allowed(ex))
+	enum verdict v = check_request(ex);
+	if (v == GO_ON && ex->upgrade.p && !upgrade_allowed(ex))
 		return answer_status(ex, 403, "", "upgrade_failed", "");
-	uint64_t timeout = timeout_of(ex);
-	if (!finish_request(ex, cfg, timeout)) {
-		exch_fail(ex, FAILED_MEMORY);
-		return ANSWERED;
-	}
-	struct router *rt = arena_zalloc(&ex->arena, sizeof *rt);
-	if (!rt) {
-		exch_fail(ex, FAILED_MEMORY);
-		return ANSWERED;
-	}
-	rt->begun_us = loop_now_us(ex->env->loop);
-	exch_state_set(ex, self, rt);
+	return v;
+}
+
+static bool open_call(struct exchange *ex, struct router *rt, uint64_t timeout)
+{
+	const struct route *r = ex->route;
+	struct leg *leg = &ex->req;
+	bool ended = leg->in_ended && chain_empty(&leg->in) && chain_empty(&leg->held) && !leg->batch_waiting && leg->size == 0;
 	bool hooks = false;
 	for (unsigned i = 0; i + 1 < ex->nfilters; i++)
 		hooks |= ex->hcm->filters[i].type->response != NULL;
-	struct leg *leg = &ex->req;
-	bool ended = leg->in_ended && chain_empty(&leg->in) && chain_empty(&leg->held) && !leg->batch_waiting && leg->size == 0;
 	struct call_request rq = {
 		.model = ex->model,
 		.cluster = ex->cluster,
@@ -391,13 +395,27 @@ static enum verdict router_request(struct exchange *ex, const struct filter_cfg 
 		.trailers_ok = ex->cluster->enable_trailers,
 	};
 	if (r->nhash)
-		rq.has_hash = hash_of(ex, &rq.hash);
+		rq.has_hash = hash_of(ex, rt, &rq.hash);
 	rt->call = call_open(ex->env->upstream, &rq, call_event, ex);
-	if (!rt->call) {
+	rt->request_sent = ended;
+	return rt->call != NULL;
+}
+
+static enum verdict router_request(struct exchange *ex, const struct filter_cfg *self)
+{
+	const struct route *r = exch_route(ex);
+	enum verdict v = answer_here(ex, r);
+	if (v != GO_ON)
+		return v;
+	uint64_t timeout = timeout_of(ex);
+	struct router *rt = arena_zalloc(&ex->arena, sizeof *rt);
+	if (rt)
+		rt->begun_us = loop_now_us(ex->env->loop);
+	exch_state_set(ex, self, rt);
+	if (!rt || !finish_request(ex, self->config, timeout) || !open_call(ex, rt, timeout)) {
 		exch_fail(ex, FAILED_MEMORY);
 		return ANSWERED;
 	}
-	rt->request_sent = ended;
 	return GO_ON;
 }
 
@@ -442,6 +460,8 @@ static bool hand_over_head(struct exchange *ex, const struct filter_cfg *self, s
 		if (!head_add_copy(&ex->resp.head, STR("x-envoy-upstream-service-time"), (struct str){b, (size_t)n}))
 			return false;
 	}
+	if (rt->cookie.p && !head_add_id(&ex->resp.head, FIELD_SET_COOKIE, rt->cookie))
+		return false;
 	if (ex->route && ex->vhost) {
 		if (ex->route->include_attempt_count_response) {
 			struct str v = arena_printf(&ex->arena, "%u", c->attempts);
@@ -460,15 +480,11 @@ static bool hand_over_head(struct exchange *ex, const struct filter_cfg *self, s
 	return true;
 }
 
-/* Moves what can be moved, both ways. */
-static void router_pump(struct exchange *ex, const struct filter_cfg *self)
+/* Until it is all sent, or the call has said that it is full: only then does it tell us of room. */
+static void pump_request(struct exchange *ex, struct router *rt)
 {
-	struct router *rt = exch_state(ex, self);
-	if (!rt || !rt->call)
-		return;
 	struct call *c = rt->call;
 	struct leg *leg = &ex->req;
-	/* Until it is all sent, or the call has said that it is full: only then does it tell us of room. */
 	while (leg->out.n || (leg->ended && !rt->request_sent)) {
 		size_t room = call_room(c);
 		if (c->request_lost) {
@@ -490,16 +506,51 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 	}
 	if (!leg->in_ended && exch_request_room(ex))
 		ex->port->room(ex);
+}
+
+/* The call is over for us; what is known of it stays in ex. */
+static void leave_call(struct exchange *ex, struct router *rt)
+{
+	struct call *c = rt->call;
+	note_origin(ex, c);
+	rt->call = NULL;
+	call_close(c);
+}
+
+static void pump_answer(struct exchange *ex, struct router *rt)
+{
+	struct call *c = rt->call;
+	size_t room = ex->is_head ? SIZE_MAX : exch_answer_room(ex);
+	if (!room && !c->ended)
+		return;
+	struct chain some = {0};
+	if (c->in.n <= room || !chain_split(&some, &c->in, room))
+		chain_move(&some, &c->in);
+	bool end = c->ended && chain_empty(&c->in);
+	struct head *trailers = end ? c->trailers : NULL;
+	if (end)
+		leave_call(ex, rt);
+	exch_answer_data(ex, &some, end, trailers);
+	if (!end)
+		call_took(c);
+}
+
+/* Moves what can be moved, both ways. */
+static void router_pump(struct exchange *ex, const struct filter_cfg *self)
+{
+	struct router *rt = exch_state(ex, self);
+	if (!rt || !rt->call)
+		return;
+	struct call *c = rt->call;
+	pump_request(ex, rt);
 	while (c->interim) {
 		struct interim *i = c->interim;
 		c->interim = i->next;
 		exch_interim(ex, i->head);
 	}
+	enum failure_kind why = c->failure;
 	if (c->failed && !rt->head_done) {
-		enum failure_kind why = c->failure;
-		note_origin(ex, c);
-		rt->call = NULL;
-		call_close(c);
+		leave_call(ex, rt);
 		exch_fail(ex, why);
 		return;
 	}
@@ -510,29 +561,10 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 	if (!rt->head_done)
 		return;
 	call_gather(c, ex->resp.gathering ? exch_answer_room(ex) : 0);
-	if (c->in.n || (c->ended && !ex->resp.in_ended)) {
-		size_t room = ex->is_head ? SIZE_MAX : exch_answer_room(ex);
-		if (room || c->ended) {
-			struct chain some = {0};
-			if (c->in.n <= room || !chain_split(&some, &c->in, room))
-				chain_move(&some, &c->in);
-			bool end = c->ended && chain_empty(&c->in);
-			if (end) {
-				note_origin(ex, c);
-				rt->call = NULL;
-			}
-			exch_answer_data(ex, &some, end, end ? c->trailers : NULL);
-			if (end)
-				call_close(c);
-			else
-				call_took(c);
-		}
-	}
+	if (c->in.n || (c->ended && !ex->resp.in_ended))
+		pump_answer(ex, rt);
 	if (rt->call && c->failed) {
-		enum failure_kind why = c->failure;
-		note_origin(ex, c);
-		rt->call = NULL;
-		call_close(c);
+		leave_call(ex, rt);
 		exch_answer_broken(ex, why);
 	}
 }
