@@ -38,9 +38,9 @@ static void due_at(struct ucall *c, enum call_due which, uint64_t after_us)
 		c->due[which] = 0;
 		return;
 	}
-	uint64_t now = loop_now_us(l);
-	c->due[which] = after_us < UINT64_MAX / 2 ? now + after_us : UINT64_MAX / 2;
-	if (!timer_armed(&c->timer) || c->timer.due > c->due[which])
+	uint64_t due = after_us < UINT64_MAX / 2 ? loop_now_us(l) + after_us : UINT64_MAX / 2;
+	c->due[which] = due;
+	if (!timer_armed(&c->timer) || c->timer.due > due)
 		timer_arm(l, &c->timer, after_us);
 }
 
@@ -99,11 +99,14 @@ static void on_timer(struct timer *t)
 
 static void start_try_timers(struct ucall *c)
 {
-	c->moved_us = now_of(c);
 	if (c->rq.retry && c->rq.retry->per_try_timeout_us && c->all && c->o)
 		due_at(c, DUE_TRY, c->rq.retry->per_try_timeout_us);
-	if (idle_limit(c) && !c->due[DUE_IDLE])
-		due_at(c, DUE_IDLE, idle_limit(c));
+	uint64_t limit = idle_limit(c);
+	if (limit) {
+		c->moved_us = now_of(c);
+		if (!c->due[DUE_IDLE])
+			due_at(c, DUE_IDLE, limit);
+	}
 }
 
 /* The owner's request is complete, or nobody wants the rest: the clock of the route's timeout runs. */
@@ -281,6 +284,9 @@ static void note_tried(struct ucall *c, const struct host *h)
 static struct host *choose_host(struct ucall *c)
 {
 	const struct call_request *rq = &c->rq;
+	const struct balance *b = &c->live->balance;
+	if (b->n == 1 && b->tiers->nuse == 1 && !rq->override_host.p)
+		return b->tiers->use[0];
 	struct balance_ask ask = {.has_hash = rq->has_hash,
 				  .hash = rq->hash,
 				  .attempt = c->pub.attempts - 1,
@@ -371,20 +377,21 @@ static void retry_later(struct ucall *c)
 static void count_answer(struct ucall *c, unsigned status)
 {
 	const struct cluster_stats *st = stats(c);
-	const stat_id by_class[6] = {0, st->rq_1xx, st->rq_2xx, st->rq_3xx, st->rq_4xx, st->rq_5xx};
 	stat_add(st->rq_completed, 1);
-	stat_add(by_class[status / 100 < 6 ? status / 100 : 0], 1);
+	if (status >= 200 && status < 300)
+		stat_add(st->rq_2xx, 1);
+	else
+		stat_add(status >= 500   ? st->rq_5xx
+			 : status >= 400 ? st->rq_4xx
+			 : status >= 300 ? st->rq_3xx
+			 : status >= 100 ? st->rq_1xx
+					 : 0,
+			 1);
 	if (c->host) {
 		count_add(status >= 500 ? &c->host->counts.rq_error : &c->host->counts.rq_success, 1);
 		if (c->broke == FAILED_TIMEOUT || c->broke == FAILED_PER_TRY_TIMEOUT)
 			count_add(&c->host->counts.rq_timeout, 1);
 	}
-}
-
-static void stop_timers(struct ucall *c)
-{
-	memset(c->due, 0, sizeof c->due);
-	timer_cancel(c->u->loop, &c->timer);
 }
 
 static void let_go_of_request(struct ucall *c)
@@ -401,7 +408,6 @@ static void finish_broken(struct ucall *c)
 	p->failure = c->broke;
 	p->failure_text = c->broke_text;
 	c->state = CALL_DONE;
-	stop_timers(c);
 	let_go_of_request(c);
 	give_retry(c);
 	if (!p->has_head)
@@ -460,6 +466,26 @@ static void run(struct task *t)
 
 /* ---- what connections and codecs tell */
 
+static void note_addresses(struct ucall *c, const struct origin *o)
+{
+	if (o->peer.sa.sa_family == AF_INET)
+		c->peer.in4 = o->peer.in4;
+	else
+		c->peer = o->peer;
+	c->pub.peer = &c->peer.sa;
+	c->pub.peer_len = o->peer_len;
+	if (!o->has_local)
+		return;
+	c->pub.local = &c->local.sa;
+	if (o->local.sa.sa_family == AF_INET) {
+		c->local.in4 = o->local.in4;
+		c->pub.local_len = sizeof o->local.in4;
+	} else {
+		c->local = o->local;
+		c->pub.local_len = sizeof o->local.in6;
+	}
+}
+
 void call_on_connection(struct ucall *c, struct origin *o)
 {
 	struct host *h = o->host;
@@ -472,14 +498,7 @@ void call_on_connection(struct ucall *c, struct origin *o)
 	count_add(&h->counts.rq_total, 1);
 	stat_add(stats(c)->rq_total, 1);
 	stat_add(stats(c)->rq_active, 1);
-	c->peer = o->peer;
-	c->pub.peer = &c->peer.sa;
-	c->pub.peer_len = o->peer_len;
-	if (o->has_local) {
-		c->local = o->local;
-		c->pub.local = &c->local.sa;
-		c->pub.local_len = o->local.sa.sa_family == AF_INET6 ? sizeof o->local.in6 : sizeof o->local.in4;
-	}
+	note_addresses(c, o);
 	if (c->keeping && !c->rq.retry && (!c->reused || c->implicit_used)) {
 		/* Nothing would send it again. */
 		chain_clear(&c->kept);
@@ -504,13 +523,13 @@ void call_on_broken(struct ucall *c, enum failure_kind kind, const char *text)
 
 void call_on_sent(struct ucall *c, size_t n, bool all)
 {
-	uint64_t now = now_of(c);
 	c->started = true;
-	c->moved_us = now;
 	c->pub.bytes_sent += n;
+	if (c->due[DUE_IDLE])
+		c->moved_us = now_of(c);
 	if (all) {
 		c->sent = true;
-		c->pub.sent_us = now;
+		c->pub.sent_us = now_of(c);
 	}
 }
 
@@ -525,7 +544,7 @@ void call_on_room(struct ucall *c)
 void call_on_head(struct ucall *c)
 {
 	struct call *p = &c->pub;
-	if (p->head->status != 101 && policy_covers_request(c) && policy_covers_answer(c) && retry_allowed(c)) {
+	if (c->rq.retry && p->head->status != 101 && policy_covers_request(c) && policy_covers_answer(c) && retry_allowed(c)) {
 		c->repeat = true;
 		return;
 	}
@@ -567,7 +586,6 @@ void call_on_end(struct ucall *c)
 	p->last_byte_us = now_of(c);
 	c->state = CALL_DONE;
 	chain_clear(&c->body);
-	stop_timers(c);
 	if (c->done_us)
 		stat_record(stats(c)->rq_time, loop_ms(p->last_byte_us - c->done_us));
 	call_tell(c);
@@ -587,17 +605,14 @@ static void bury(struct grave *g)
 {
 	struct ucall *c = OWNER_OF(g, struct ucall, grave);
 	struct upstream *u = c->u;
-#if ARENA_EMULATE
-	mem_free(MEM_EXCHANGE, c); /* so that ASan sees a late use */
-#else
-	if (u->nspare_calls < SPARE_CALLS && !u->dead) {
+	if (!ARENA_EMULATE && u->nspare_calls < SPARE_CALLS && !u->dead) {
 		c->link.next = (struct link *)(void *)u->spare_calls;
 		u->spare_calls = c;
 		u->nspare_calls++;
-	} else {
+	} else { /* always, when emulating: so that ASan sees a late use */
+		timer_cancel(u->loop, &c->timer);
 		mem_free(MEM_EXCHANGE, c);
 	}
-#endif
 	upstream_buried(u);
 }
 
@@ -607,13 +622,18 @@ static struct ucall *call_new(struct upstream *u)
 	if (c) {
 		u->spare_calls = (struct ucall *)(void *)c->link.next;
 		u->nspare_calls--;
-		memset(c, 0, sizeof *c);
-	} else {
-		c = mem_zalloc(MEM_EXCHANGE, sizeof *c);
+		memset(c, 0, offsetof(struct ucall, kept) + sizeof c->kept);
+		return c;
+	}
+	c = mem_zalloc(MEM_EXCHANGE, sizeof *c);
+	if (c) {
+		c->u = u;
+		c->task.run = run;
+		c->timer.fire = on_timer;
+		c->grave.bury = bury;
 	}
 	return c;
 }
-
 
 struct call *call_open(struct upstream *u, const struct call_request *rq, void (*event)(struct call *c), void *owner)
 {
@@ -625,26 +645,22 @@ struct call *call_open(struct upstream *u, const struct call_request *rq, void (
 	c->pub.cluster = rq->cluster;
 	c->pub.owner = owner;
 	c->pub.length = -1;
-	c->u = u;
 	c->set = s;
 	c->live = l;
 	c->rq = *rq;
 	c->event = event;
-	c->task.run = run;
-	c->timer.fire = on_timer;
-	c->grave.bury = bury;
 	c->high = rq->priority ? 1 : 0;
 	c->idempotent = idempotent_method(rq->head->method);
 	link_init(&c->link);
 	s->users++;
 	u->ncalls++;
-	c->keeping = policy_covers_request(c) || !rq->retry;
+	c->keeping = !rq->retry || policy_covers_request(c);
 	if (rq->cluster->max_stream_duration_us)
 		due_at(c, DUE_DURATION, rq->cluster->max_stream_duration_us);
 	if (rq->ended)
 		request_complete(c);
 	attempt(c, rq->ended || rq->upgrade.p);
-	if (idle_limit(c) && !c->due[DUE_IDLE])
+	if (rq->idle_timeout_us && !c->due[DUE_IDLE])
 		start_try_timers(c);
 	return &c->pub;
 }
@@ -751,12 +767,14 @@ void call_cancel(struct call *p)
 	leave_attempt(c);
 	give_request(c);
 	give_retry(c);
-	c->state = CALL_OVER;
-	timer_cancel(u->loop, &c->timer);
-	task_drop(u->loop, &c->task);
+	c->state = CALL_OVER; /* its timer may fire for nothing */
+	if (task_scheduled(&c->task))
+		task_drop(u->loop, &c->task);
 	chain_clear(&p->in);
-	chain_clear(&c->body);
-	chain_clear(&c->kept);
+	if (c->body.n)
+		chain_clear(&c->body);
+	if (c->kept.n)
+		chain_clear(&c->kept);
 	chunk_unref(p->head_chunk);
 	p->head_chunk = NULL;
 	host_unref(c->host);

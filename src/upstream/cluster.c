@@ -785,6 +785,7 @@ static void finish(struct upstream *u)
 	while (u->spare_calls) {
 		struct ucall *c = u->spare_calls;
 		u->spare_calls = (struct ucall *)(void *)c->link.next;
+		timer_cancel(u->loop, &c->timer);
 		mem_free(MEM_EXCHANGE, c);
 	}
 	while (u->spare_origins) {

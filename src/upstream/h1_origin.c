@@ -279,7 +279,7 @@ static void send_chunk(struct origin *o, struct chunk *k, bool tell)
 		}
 		size_t n = took > 0 ? (size_t)took : 0;
 		if (n)
-			call_on_sent(o->call, n, false);
+			call_on_sent(o->call, n, n == k->fill && h->end_framed);
 		if (n == k->fill)
 			flushed(o, tell);
 		else if (!chain_append(&h->out, k, k->data + n, k->fill - n))
@@ -294,15 +294,11 @@ static void send_chunk(struct origin *o, struct chunk *k, bool tell)
 		flush(o, tell);
 }
 
-static void write_head(struct origin *o, bool tell)
+static void write_this(struct origin *o, const struct head *head, bool tell)
 {
 	struct ucall *c = o->call;
 	struct h1_origin *h = &o->h1;
 	struct h1_out out = request_form(c), none = {0};
-	struct field few[COUNT_FIELDS];
-	struct head copy;
-	char digits[12];
-	const struct head *head = c->rq.attempt_count ? counted(c, &copy, few, digits) : c->rq.head;
 	const struct head *trailers = trailers_of(c);
 	h->framing = (uint8_t)out.framing;
 	h->left = out.framing == H1_LENGTH ? out.length : 0;
@@ -330,11 +326,27 @@ static void write_head(struct origin *o, bool tell)
 	chunk_unref(k);
 }
 
+static __attribute__((noinline)) void write_counted(struct origin *o, bool tell)
+{
+	struct field few[COUNT_FIELDS];
+	struct head copy;
+	char digits[12];
+	write_this(o, counted(o->call, &copy, few, digits), tell);
+}
+
+static void write_head(struct origin *o, bool tell)
+{
+	if (o->call->rq.attempt_count)
+		write_counted(o, tell);
+	else
+		write_this(o, o->call->rq.head, tell);
+}
+
 static void start(struct origin *o, bool now)
 {
 	struct h1_origin *h = &o->h1;
 	release(h);
-	*h = (struct h1_origin){0};
+	memset(h, 0, offsetof(struct h1_origin, parse));
 	if (now)
 		write_head(o, false);
 	else
@@ -380,8 +392,10 @@ static void finish(struct origin *o)
 		reusable = !conn_pending(&o->conn) && (!h->more || conn_idle_ok(&o->conn));
 	if (h->body.trailers && h->body.trailers->n)
 		c->pub.trailers = h->body.trailers;
-	task_drop(o->u->loop, &o->again);
-	task_drop(o->u->loop, &o->write);
+	if (task_scheduled(&o->again))
+		task_drop(o->u->loop, &o->again);
+	if (task_scheduled(&o->write))
+		task_drop(o->u->loop, &o->write);
 	uint64_t idle_us = h->idle_us;
 	release(h);
 	o->call = NULL;
@@ -395,6 +409,8 @@ static void finish(struct origin *o)
 /* robustness.md 4: never longer than the origin's own time less a second. False: not even that long. */
 static bool keep_alive_time(struct h1_origin *h, const struct head *head)
 {
+	if (!head_has(head, FIELD_KEEP_ALIVE))
+		return true;
 	struct str rest = head_value(head, FIELD_KEEP_ALIVE), item, name, value;
 	while (rest.n) {
 		uint64_t s;
@@ -566,36 +582,54 @@ static bool is_scattered(const struct chain *c)
 	return n > MANY_PIECES;
 }
 
-/* Body bytes [p, p + n) of k. False: o is gone. */
+/* Chunked: many slices. *n: what lies behind the body's end. */
+static enum h1_verdict unchunk(struct origin *o, struct chunk *k, const char *p, size_t *n, struct chain *got, bool *ok)
+{
+	struct h1_origin *h = &o->h1;
+	enum h1_verdict v = H1_MORE;
+	while (*n && !h->body.ended && v != H1_BAD && *ok) {
+		size_t used = 0;
+		struct str data = {NULL, 0};
+		v = h1_body_feed(&h->body, limits(o), p, *n, &used, &data);
+		*ok = chain_append(got, k, data.p, data.n);
+		p += used;
+		*n -= used;
+	}
+	if (*ok && is_scattered(got)) {
+		struct str flat;
+		*ok = chain_flat(got, &flat);
+	}
+	return v;
+}
+
+/* Body bytes [p, p + n) of k, n > 0. False: o is gone. */
 static bool take_body(struct origin *o, struct chunk *k, const char *p, size_t n)
 {
 	struct ucall *c = o->call;
 	struct h1_origin *h = &o->h1;
-	struct chain got = {0};
-	enum h1_verdict v = H1_MORE;
+	struct chain got = {0}, *in = &c->pub.in;
+	enum h1_verdict v;
 	bool ok = true;
-	while (n && !h->body.ended && v != H1_BAD && ok) {
+	if (h->body.framing == H1_CHUNKED) {
+		v = unchunk(o, k, p, &n, &got, &ok);
+	} else {
 		size_t used = 0;
 		struct str data = {NULL, 0};
 		v = h1_body_feed(&h->body, limits(o), p, n, &used, &data);
-		ok = chain_append(&got, k, data.p, data.n);
-		p += used;
 		n -= used;
+		/* What is all there goes as it is; so does what is worth its chunk. */
+		ok = chain_append(h->body.ended && !c->repeat ? in : &got, k, data.p, data.n);
 	}
 	h->closing |= n > 0;
-	if (c->repeat) {
-		chain_clear(&got);
-	} else if (ok && got.n) {
-		struct str flat;
-		if (!h->body.ended && got.n <= LITTLE)
-			ok = gather_little(o, &c->pub.in, &got);
-		else if (is_scattered(&got))
-			ok = chain_flat(&got, &flat);
-		chain_move(&c->pub.in, &got);
+	if (got.n) {
+		if (c->repeat)
+			chain_clear(&got);
+		else if (ok && !h->body.ended && got.n <= LITTLE)
+			ok = gather_little(o, in, &got);
+		chain_move(in, &got);
 	}
-	if (ok && v != H1_BAD)
+	if (__builtin_expect(ok && v != H1_BAD, 1))
 		return true;
-	chain_clear(&got);
 	broken(o, ok ? FAILED_PROTOCOL : FAILED_MEMORY, ok ? h->body.detail : NULL);
 	return false;
 }
@@ -664,7 +698,13 @@ static bool took_head_bytes(struct origin *o)
 	h->buf = NULL;
 	const char *from = k->data + h->head_at;
 	size_t head = c->pub.head->bytes;
-	bool alive = h->body.ended ? (h->closing |= h->head_at < k->fill, true) : take_body(o, k, from, k->fill - h->head_at);
+	bool alive = true;
+	if (h->head_at < k->fill) {
+		if (h->body.ended)
+			h->closing = true; /* more than the whole answer */
+		else
+			alive = take_body(o, k, from, k->fill - h->head_at);
+	}
 	if (alive && !h->body.ended && !c->repeat)
 		settle_head(c, from - head, head);
 	chunk_unref(k);
@@ -701,9 +741,10 @@ static void read_some(struct origin *o)
 	bool alive = true, told = false;
 	if (n > 0) {
 		c->heard = true;
-		c->moved_us = loop_now_us(o->u->loop);
+		if (c->due[DUE_IDLE])
+			c->moved_us = loop_now_us(o->u->loop);
 		c->pub.bytes_received += (uint64_t)n;
-		h->more = (size_t)n == space || conn_pending(&o->conn);
+		h->more = (size_t)n == space || (conn_is_tls(&o->conn) && conn_pending(&o->conn));
 		if (!body)
 			k->fill += (uint32_t)n;
 		alive = body ? took_body_bytes(o, k, (size_t)n) : took_head_bytes(o);

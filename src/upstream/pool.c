@@ -24,17 +24,13 @@ static void bury(struct grave *g)
 {
 	struct origin *o = OWNER_OF(g, struct origin, grave);
 	struct upstream *u = o->u;
-#if ARENA_EMULATE
-	mem_free(MEM_CONN, o); /* so that ASan sees a late use */
-#else
-	if (u->nspare_origins < SPARE_ORIGINS && !u->dead) {
+	if (!ARENA_EMULATE && u->nspare_origins < SPARE_ORIGINS && !u->dead) {
 		o->link.next = (struct link *)(void *)u->spare_origins;
 		u->spare_origins = o;
 		u->nspare_origins++;
-	} else {
+	} else { /* always, when emulating: so that ASan sees a late use */
 		mem_free(MEM_CONN, o);
 	}
-#endif
 	upstream_buried(u);
 }
 
@@ -185,10 +181,16 @@ static const struct conn_ops ops = {on_ready, on_writable, on_established, on_fa
 static void on_idle(struct timer *t)
 {
 	struct origin *o = OWNER_OF(t, struct origin, idle);
-	if (o->state != ORIGIN_IDLE)
-		return; /* armed when it was parked last; it works now */
+	uint64_t now = loop_now_us(o->u->loop);
+	if (o->state != ORIGIN_IDLE || !o->idle_until)
+		return; /* armed when it was parked before */
+	if (now < o->idle_until) {
+		timer_arm(o->u->loop, t, o->idle_until - now);
+		return;
+	}
 	if (o->spare && o->host->nidle <= LIMIT_SPARES) {
 		o->spare = false;
+		o->idle_until = now + LIMIT_UPSTREAM_IDLE_US - LIMIT_SPARE_IDLE_US;
 		timer_arm(o->u->loop, t, LIMIT_UPSTREAM_IDLE_US - LIMIT_SPARE_IDLE_US);
 		return;
 	}
@@ -398,10 +400,9 @@ static void serve(struct origin *o)
 	o->spare = h->nidle > LIMIT_SPARES && idle == LIMIT_UPSTREAM_IDLE_US;
 	if (o->spare)
 		idle = LIMIT_SPARE_IDLE_US;
-	if (idle)
+	o->idle_until = idle ? loop_now_us(o->u->loop) + idle : 0;
+	if (idle && (!timer_armed(&o->idle) || o->idle.due > o->idle_until))
 		timer_arm(o->u->loop, &o->idle, idle);
-	else
-		timer_cancel(o->u->loop, &o->idle);
 }
 
 void pool_done(struct origin *o, bool reusable, uint64_t idle_us)

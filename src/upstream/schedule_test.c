@@ -111,8 +111,8 @@ static void play(struct origin_side *s)
 	if (n > 0)
 		s->n += (size_t)n;
 	s->got[s->n] = 0;
-	char *end = strstr(s->got, "\r\n\r\n"), *slash = strchr(s->got, '/');
-	if (end && slash) {
+	char *slash = strchr(s->got, '/'); /* what comes before is of the last request's body */
+	if (slash && strstr(slash, "\r\n\r\n")) {
 		s->number = (unsigned)atoi(slash + 1);
 		s->asked = true;
 		s->n = 0; /* a body that comes later is read as rubbish and skipped with it */

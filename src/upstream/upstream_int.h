@@ -270,13 +270,14 @@ void upstream_buried(struct upstream *u);
 enum origin_state { ORIGIN_DIALING, ORIGIN_IDLE, ORIGIN_BUSY, ORIGIN_DEAD };
 
 struct h1_origin { /* h1_origin.c */
-	struct chain out; /* serialised, not yet taken by the kernel */
-	struct chunk *buf; /* what is being received: the head from head_at on */
-	uint32_t head_at;
+	struct chain out;    /* serialised, not yet taken by the kernel */
+	struct chunk *buf;   /* what is being received: the head from head_at on */
 	struct chunk *small; /* where little pieces of body are gathered */
-	struct h1_parse parse;
-	struct h1_body body;
 	struct head *head;   /* being parsed */
+	uint64_t left;	     /* of an announced request body */
+	uint64_t idle_us;    /* what Keep-Alive: timeout leaves us; 0: nothing said */
+	uint32_t head_at;
+	unsigned interims, interim_bytes;
 	uint8_t framing;     /* of the request */
 	bool head_written;
 	bool end_framed;     /* the request is in out, or gone, to its end */
@@ -286,9 +287,9 @@ struct h1_origin { /* h1_origin.c */
 	bool stopped;	     /* no credit: reading waits for call_took */
 	bool deaf;	     /* nothing is written any more */
 	bool told;	     /* an interim head came: tell the owner */
-	uint64_t left;	 /* of an announced request body */
-	unsigned interims, interim_bytes;
-	uint64_t idle_us; /* what Keep-Alive: timeout leaves us; 0: nothing said */
+	/* What is above is zeroed for each request. */
+	struct h1_parse parse;
+	struct h1_body body;
 };
 struct origin {
 	struct conn conn; /* first */
@@ -303,6 +304,7 @@ struct origin {
 	struct tls_share *tls;
 	char *sni; /* NULL: none */
 	uint64_t requests, taken_turn;
+	uint64_t idle_until; /* idle's real due time: it may be armed for an earlier one */
 	uint8_t state, priority;
 	bool has_local, spare; /* spare: parked when there were enough already */
 	union sock_name local;
@@ -361,23 +363,14 @@ enum call_due { DUE_TOTAL, DUE_DURATION, DUE_TRY, DUE_IDLE, DUE_BACKOFF, DUES };
 enum { TRIED = 16 };
 
 struct ucall {
+	/* From here to `kept` all is zeroed for a new call. */
 	struct call pub; /* first */
-	struct upstream *u;
-	struct set *set;
-	struct live *live;
 	struct host *host; /* of the last attempt; counted */
 	struct origin *o;
-	struct call_request rq;
-	void (*event)(struct call *c);
-	struct link link; /* host.pending or live.waiting */
-	struct task task; /* PHASE_RUN */
-	struct timer timer;
-	struct grave grave;
 	uint64_t due[DUES]; /* loop time; 0: not set */
 	uint64_t done_us;   /* when the owner's request was complete */
-	uint64_t moved_us;  /* the last byte in either direction */
+	uint64_t moved_us;  /* the last byte in either direction, when DUE_IDLE is set */
 	struct chain body;  /* from the owner, not yet with the codec */
-	struct chain kept;  /* all of it so far, for another attempt */
 	const struct head *trailers;
 	size_t gather;
 	uint8_t state, high; /* high: breaker priority */
@@ -395,10 +388,20 @@ struct ucall {
 	bool repeat; /* the answer that came will be discarded and the request sent again */
 	enum failure_kind broke;
 	const char *broke_text;
-	unsigned retries;
-	uint64_t tried[TRIED];
-	unsigned ntried;
+	unsigned retries, ntried;
 	uint32_t tried_tiers;
+	struct chain kept; /* all of the body so far, for another attempt */
+	/* From here on it is set, or stays what it was when the last call with this memory ended. */
+	struct upstream *u;
+	struct set *set;
+	struct live *live;
+	struct call_request rq;
+	void (*event)(struct call *c);
+	struct link link;   /* host.pending or live.waiting */
+	struct task task;   /* PHASE_RUN */
+	struct timer timer; /* may be armed for a call that is over: the next one is spared the arming */
+	struct grave grave;
+	uint64_t tried[TRIED];
 	union host_addr peer;
 	union sock_name local;
 };
