@@ -70,12 +70,15 @@ static int ssl_connection(lua_State *L)
 	return connection_ssl(L);
 }
 
-/* Typed metadata are made by filters that postern does not have; a namespace without one is nil. */
 static int typed_metadata(lua_State *L)
 {
 	obj_arg(L, OBJ_STREAM_INFO);
-	obj_str(L, 2);
-	lua_pushnil(L);
+	struct str ns = obj_str(L, 2);
+	const struct value *v = metadata_typed(&run_now->ex->metadata, ns);
+	if (v)
+		metadata_push_value(L, v);
+	else
+		lua_pushnil(L);
 	return 1;
 }
 
@@ -95,14 +98,6 @@ static int filter_state(lua_State *L)
 	return 1;
 }
 
-static struct state_entry *find_state(struct str name)
-{
-	struct state_entry *e = run_now->ex->filter_state;
-	while (e && !str_eq(e->name, name))
-		e = e->next;
-	return e;
-}
-
 static int state_get(lua_State *L)
 {
 	obj_arg(L, OBJ_FILTER_STATE);
@@ -110,7 +105,7 @@ static int state_get(lua_State *L)
 	bool field = !lua_isnoneornil(L, 3);
 	if (field)
 		obj_str(L, 3);
-	const struct state_entry *e = find_state(name);
+	const struct state_entry *e = state_find(run_now->ex->filter_state, name);
 	if (e && !field) /* strings have no fields */
 		return push_str(L, e->value);
 	lua_pushnil(L);
@@ -124,7 +119,7 @@ static int state_set(lua_State *L)
 	struct exchange *ex = run_now->ex;
 	if (!str_eq(factory, STR("envoy.string")))
 		return luaL_error(L, "'%s' does not have an object factory", factory.p);
-	struct state_entry *e = find_state(name);
+	struct state_entry *e = state_find(run_now->ex->filter_state, name);
 	if (!e) {
 		e = arena_zalloc(&ex->arena, sizeof *e);
 		if (!e)
@@ -135,7 +130,8 @@ static int state_set(lua_State *L)
 		ex->filter_state = e;
 		return 0;
 	}
-	e->value = obj_copy(L, value);
+	if (!e->read_only)
+		e->value = obj_copy(L, value);
 	return 0;
 }
 

@@ -53,6 +53,8 @@ static int setup(lua_State *L)
 	stats_obj_methods(L);
 	crypto_methods(L);
 	libs_open(L, vm);
+	if (!vm->env || !guard_jit_allowed()) /* after the library "jit", which switches it on */
+		luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
 	make_start(L, vm);
 	lua_pushcfunction(L, httpcall_build);
 	vm->call_ref = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -89,8 +91,6 @@ struct vm *vm_new(struct exch_env *env, size_t limit)
 		return NULL;
 	}
 	lua_atpanic(vm->L, panic);
-	if (!env || !guard_jit_allowed())
-		luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
 	if (vm_protect(vm, setup, vm)) {
 		log_line(LOG_LUA, LOG_ERROR, "no Lua state: %s", lua_tostring(vm->L, -1));
 		vm_free(vm);
