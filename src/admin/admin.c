@@ -181,12 +181,10 @@ static void stats_in(struct ask *q, enum stats_form form)
 		admin_hooks.status(admin_hooks.arg, &s);
 	const struct stats_extra extra[] = {
 		{"cluster_manager.active_clusters", q->model->nclusters},
-		{"control.generation", s.generation},
-		{"control.rejected", s.rejected},
-		{"control.reloads", s.reloads},
 		{"listener_manager.total_listeners_active", q->model->nlisteners ? q->model->nlisteners - (q->model->admin != NULL) : 0},
 		{"listener_manager.workers_started", now != ADMIN_INITIALIZING},
-		{"log.dropped", log_dropped() + sink_dropped()},
+		{"postern.generation", s.generation},
+		{"postern.log_dropped", log_dropped() + sink_dropped()},
 		{"server.concurrency", admin_hooks.workers},
 		{"server.live", live()},
 		{"server.memory_allocated", bytes},
