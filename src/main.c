@@ -21,7 +21,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static const struct filter_type *const types[] = {&filter_router, &filter_lua, &filter_static, &filter_admin, NULL};
+static const struct filter_type *const types[] = {
+	&filter_router, &filter_lua, &filter_static, &filter_set_metadata, &filter_set_filter_state,
+	&filter_admin,  NULL};
 
 #define POLL_US 20000ull
 
@@ -89,7 +91,8 @@ static void watch_end(struct timer *t)
 		g->stage = STOPPED_LISTENING;
 		workers_drain(g->workers, true);
 	}
-	if ((g->stage == STOPPED_LISTENING && workers_clients(g->workers) == 0) || now >= g->hard_stop_us) {
+	if ((g->stage == STOPPED_LISTENING && workers_clients(g->workers) == 0) ||
+	    now >= g->hard_stop_us) {
 		loop_stop(g->loop);
 		return;
 	}
@@ -99,7 +102,8 @@ static void watch_end(struct timer *t)
 /* listeners stay open for half of the drain time, robustness.md 10. */
 static void drain(struct gateway *g, bool at_once)
 {
-	uint64_t now = loop_now_us(g->loop), hard = workers_model(g->workers)->options.hard_stop * 1000000ull;
+	uint64_t now = loop_now_us(g->loop),
+		 hard = workers_model(g->workers)->options.hard_stop * 1000000ull;
 	if (g->stage != SERVING) {
 		loop_stop(g->loop);
 		return;
@@ -117,16 +121,10 @@ static void got_signal(int signal, void *arg)
 {
 	struct gateway *g = arg;
 	switch (signal) {
-	case SIGTERM:
-		drain(g, false);
-		break;
+	case SIGTERM: drain(g, false); break;
 	case SIGINT:
-	case SIGQUIT:
-		drain(g, true);
-		break;
-	case SIGHUP:
-		control_reload(g->control);
-		break;
+	case SIGQUIT: drain(g, true); break;
+	case SIGHUP: control_reload(g->control); break;
 	case SIGUSR1:
 		log_reopen();
 		sink_reopen_all();
@@ -145,15 +143,9 @@ static void carry_out(struct post *p, struct loop *l)
 {
 	struct order *o = (struct order *)p;
 	switch (o->what) {
-	case ADMIN_QUIT:
-		drain(o->g, true);
-		break;
-	case ADMIN_DRAIN_LISTENERS:
-		workers_drain(o->g->workers, true);
-		break;
-	case ADMIN_RELOAD:
-		control_reload(o->g->control);
-		break;
+	case ADMIN_QUIT: drain(o->g, true); break;
+	case ADMIN_DRAIN_LISTENERS: workers_drain(o->g->workers, true); break;
+	case ADMIN_RELOAD: control_reload(o->g->control); break;
 	}
 	mem_free(MEM_OTHER, o);
 }
@@ -179,7 +171,8 @@ static void status(void *arg, struct control_status *out)
 }
 
 /* A worker asks: sockets live until every worker has moved on to the next ones, it included. */
-static struct str bound_address(void *arg, const struct listener_cfg *l, unsigned address, char out[128])
+static struct str bound_address(void *arg, const struct listener_cfg *l, unsigned address,
+				char out[128])
 {
 	const struct gateway *g = arg;
 	const struct sockets *s = workers_sockets(g->workers);
@@ -214,7 +207,9 @@ static bool set_log_levels(const struct cli *c)
 		struct str part, lvl;
 		str_cut(rest, ',', &one, &rest);
 		if (!str_cut(one, ':', &part, &lvl) || log_level_of(lvl) < 0) {
-			fprintf(stderr, "postern: --component-log-level: \"%.*s\" is not COMPONENT:LEVEL\n", STR_ARG(one));
+			fprintf(stderr,
+				"postern: --component-log-level: \"%.*s\" is not COMPONENT:LEVEL\n",
+				STR_ARG(one));
 			return false;
 		}
 		int p = log_part_of(part);
@@ -237,8 +232,9 @@ static int check(struct gateway *g)
 	diags_print(&d, stderr);
 	if (m)
 		model_unref(m);
-	printf("configuration '%s' %s: %u errors, %u warnings, %u notices\n", g->cli.source.path ? g->cli.source.path : "(yaml)", ok ? "OK" : "refused",
-	       d.errors, d.warnings, d.notices);
+	printf("configuration '%s' %s: %u errors, %u warnings, %u notices\n",
+	       g->cli.source.path ? g->cli.source.path : "(yaml)", ok ? "OK" : "refused", d.errors,
+	       d.warnings, d.notices);
 	diags_fini(&d);
 	return ok ? 0 : 1;
 }
@@ -264,11 +260,18 @@ static bool start(struct gateway *g)
 		{"disable_hot_restart", "true", true},
 		{"restart_epoch", "0", true},
 	};
-	struct admin_hooks admin = {.order = give_order, .dump = dump, .status = status, .address = bound_address, .arg = g, .workers = g->concurrency,
-				    .options = options, .noptions = sizeof options / sizeof *options};
+	struct admin_hooks admin = {.order = give_order,
+				    .dump = dump,
+				    .status = status,
+				    .address = bound_address,
+				    .arg = g,
+				    .workers = g->concurrency,
+				    .options = options,
+				    .noptions = sizeof options / sizeof *options};
 	g->loop = loop_new(g->concurrency);
 	g->workers = workers_new(g->loop, g->concurrency);
-	if (!g->loop || !g->workers || !loop_signals(g->loop, signals, sizeof signals / sizeof *signals, got_signal, g)) {
+	if (!g->loop || !g->workers ||
+	    !loop_signals(g->loop, signals, sizeof signals / sizeof *signals, got_signal, g)) {
 		fprintf(stderr, "postern: cannot start: %m\n");
 		return false;
 	}
@@ -306,7 +309,8 @@ static int serve(struct gateway *g)
 	bool ok = start(g);
 	if (ok) {
 		admin_set_state(ADMIN_LIVE);
-		log_line(LOG_MAIN, LOG_INFO, "postern " POSTERN_VERSION " serves with %u workers", g->concurrency);
+		log_line(LOG_MAIN, LOG_INFO, "postern " POSTERN_VERSION " serves with %u workers",
+			 g->concurrency);
 		loop_run(g->loop);
 	}
 	control_stop(g->control);
@@ -326,17 +330,10 @@ int main(int argc, char **argv)
 	if (!cli_parse(&g.cli, argc, argv) || !set_log_levels(&g.cli))
 		return 2;
 	switch (g.cli.verb) {
-	case VERB_VERSION:
-		puts("postern " POSTERN_VERSION);
-		return 0;
-	case VERB_HELP:
-		cli_help();
-		return 0;
-	case VERB_CHECK:
-		return check(&g);
-	case VERB_RUN:
-		block_signals();
-		break;
+	case VERB_VERSION: puts("postern " POSTERN_VERSION); return 0;
+	case VERB_HELP: cli_help(); return 0;
+	case VERB_CHECK: return check(&g);
+	case VERB_RUN: block_signals(); break;
 	}
 	if (g.cli.supervise) {
 		int status = supervise(&g.keeper, sockets_inherit);

@@ -201,7 +201,7 @@ static struct hcm_cfg *admin_hcm(struct reader *r, const struct filter_type *typ
 	h->filters = f;
 	h->nfilters = 1;
 	*f = (struct filter_cfg){.type = type, .name = str_of(type->name), .hcm = h};
-	struct compile c = {r->arena, r->diags, r->model, h, f->name, NULL};
+	struct compile c = {r->arena, r->diags, r->model, h, f->name, &envoy_hooks};
 	f->config = type->compile ? type->compile(&c, empty) : NULL;
 	if (f->config && type->free_config)
 		envoy_on_free(r, type->free_config, f->config);

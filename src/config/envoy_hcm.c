@@ -127,7 +127,7 @@ static void read_filter(struct reader *r, const struct doc *d, struct hcm_cfg *h
 				 .hcm = h,
 				 .at = d->at};
 	off[f->index] = read_bool(r, d, "disabled", false);
-	struct compile c = {r->arena, r->diags, r->model, h, f->name, NULL};
+	struct compile c = {r->arena, r->diags, r->model, h, f->name, &envoy_hooks};
 	f->config = type->compile ? type->compile(&c, body) : NULL;
 	if (f->config && type->free_config && !envoy_on_free(r, type->free_config, f->config))
 		f->config = NULL;

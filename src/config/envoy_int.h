@@ -24,6 +24,9 @@ bool envoy_on_free(struct reader *r, void (*fn)(void *), void *arg);
 /* The filter type that has this URL among its own (route: its per-route) ones. NULL: none. */
 const struct filter_type *envoy_filter_type(const struct reader *r, struct str url, bool route);
 
+/* envoy_hooks.c: what filters' compile functions may ask for. */
+extern const struct schema_hooks envoy_hooks;
+
 /* envoy_bootstrap.c: false: mistakes were reported. */
 bool envoy_compile(struct reader *r, const struct doc *bootstrap, const struct config_source *src);
 /* envoy_cluster.c: static_resources.clusters into model->clusters, which listeners then find. */

@@ -65,7 +65,7 @@ static bool compile_one(struct scope *s, const struct doc *any, const struct fil
 				 STR_ARG(f->name), f->type->name);
 		return false;
 	}
-	struct compile c = {r->arena, r->diags, r->model, NULL, f->name, NULL};
+	struct compile c = {r->arena, r->diags, r->model, NULL, f->name, &envoy_hooks};
 	*out = t->compile_route ? t->compile_route(&c, body) : NULL;
 	if (*out && t->free_config && !envoy_on_free(r, t->free_config, *out))
 		*out = NULL;

@@ -286,7 +286,7 @@ static bool key_is(struct str key, const char *snake)
 	return str_eq(key, str_of(camel));
 }
 
-static const struct schema_field *field_of(const struct schema_message *m, struct str key)
+const struct schema_field *schema_field_of(const struct schema_message *m, struct str key)
 {
 	for (const struct schema_field *f = m->fields; f->name; f++)
 		if (key_is(key, f->name))
@@ -332,7 +332,7 @@ static bool hint_misplaced(struct check *c, const struct doc *d, const struct sc
 {
 	for (const struct schema_field *f = m->fields; f->name; f++)
 		if (f->kind == SCHEMA_MESSAGE && f->message && f->shape == SCHEMA_ONE &&
-		    f->status == SCHEMA_USED && field_of(f->message, d->key)) {
+		    f->status == SCHEMA_USED && schema_field_of(f->message, d->key)) {
 			diag_hint(c->diags, "it is a field of %s", f->name);
 			return true;
 		}
@@ -398,7 +398,7 @@ static void check_fields(struct check *c, const struct doc *d, const struct sche
 	{
 		if (any && str_eq(e->key, STR("@type")))
 			continue;
-		const struct schema_field *f = field_of(m, e->key);
+		const struct schema_field *f = schema_field_of(m, e->key);
 		if (!f) {
 			unknown(c, e, m);
 			continue;

@@ -79,3 +79,29 @@ MESSAGE(own_lua_route, "postern.filters.http.lua.v1.LuaPerRoute");
 static const struct schema_field own_static_fields[] = {
 	F(1, root, TYPE(STRING)), F(2, index, TYPE(STRING)), F(3, not_found, TYPE(STRING)), END};
 MESSAGE(own_static, "postern.filters.http.static.v1.Static");
+
+static const struct schema_field set_metadata_entry_fields[] = {
+	F(1, metadata_namespace, TYPE(STRING)), F(2, allow_overwrite, TYPE(BOOL)),
+	F(3, value, TYPE(STRUCT)), F(4, typed_value, TYPE(ANY), LENIENT), END};
+MESSAGE(set_metadata_entry, "envoy.extensions.filters.http.set_metadata.v3.Metadata");
+
+static const struct schema_field set_metadata_fields[] = {
+	F(1, metadata_namespace, TYPE(STRING), OLD), F(2, value, TYPE(STRUCT), OLD),
+	F(3, metadata, LIST, MSG(set_metadata_entry)), END};
+MESSAGE(set_metadata, "envoy.extensions.filters.http.set_metadata.v3.Config");
+
+static const char *const e_shared_with_upstream[] = {"NONE", "ONCE", "TRANSITIVE", NULL};
+static const struct schema_field filter_state_value_fields[] = {
+	F(1, object_key, TYPE(STRING)),
+	F(2, format_string, MSG(format_string)),
+	F(3, read_only, TYPE(BOOL)),
+	F(4, shared_with_upstream, ENUM(e_shared_with_upstream),
+	  HARMLESS("connections to origins take nothing from it")),
+	F(5, skip_if_empty, TYPE(BOOL)),
+	F(6, factory_key, TYPE(STRING)),
+	END};
+MESSAGE(filter_state_value, "envoy.extensions.filters.common.set_filter_state.v3.FilterStateValue");
+
+static const struct schema_field set_filter_state_fields[] = {
+	F(1, on_request_headers, LIST, MSG(filter_state_value)), END};
+MESSAGE(set_filter_state, "envoy.extensions.filters.http.set_filter_state.v3.Config");

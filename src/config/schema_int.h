@@ -161,6 +161,10 @@ extern const struct schema_field schema_no_fields[];
 	X(own_lua) \
 	X(own_lua_route) \
 	X(own_static) \
+	X(set_metadata) \
+	X(set_metadata_entry) \
+	X(set_filter_state) \
+	X(filter_state_value) \
 	X(empty) \
 	X(any_struct) \
 	X(any_value) \
@@ -174,6 +178,9 @@ extern const struct schema_field schema_no_fields[];
 SCHEMA_MESSAGES(X)
 #undef X
 /* clang-format on */
+
+/* The field of m that key names, in either spelling; NULL. */
+const struct schema_field *schema_field_of(const struct schema_message *m, struct str key);
 
 struct schema_old {
 	const char *old, *now;

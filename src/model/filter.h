@@ -12,6 +12,8 @@ struct exchange;
 struct chain;
 struct model;
 struct hcm_cfg;
+struct format;
+struct schema_hooks;
 
 enum verdict {
 	GO_ON,	 /* done with this; the next filter may have it */
@@ -38,6 +40,15 @@ struct compile {
 	const struct hcm_cfg *hcm; /* stat_prefix; NULL for per-route configs */
 	struct str filter_name;	   /* in the chain; of per-route configs the map key */
 	const struct schema_hooks *schema;
+};
+
+/* What config does for filters, which cannot see it. */
+struct schema_hooks {
+	/* A SubstitutionFormatString; NULL: a mistake, reported. */
+	struct format *(*format)(struct compile *c, const struct doc *d);
+	/* The message in an Any as protobuf reflection shows it: set fields only, names as in the proto, enums as numbers, wrapper
+	 * messages as {value}, Struct as {fields}; numbers have no text. NULL: reported. */
+	struct doc *(*message)(struct compile *c, const struct doc *any);
 };
 
 struct filter_type {
