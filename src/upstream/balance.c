@@ -105,7 +105,8 @@ static bool ring_build(struct tier *t, const struct cluster_cfg *cfg)
 		target += scale * (h->weight / total);
 		for (unsigned k = 0; current < target && t->nring < room; k++, current++) {
 			int m = snprintf(key + n, 24, "%u", k);
-			t->ring[t->nring++] = (struct ring_item){hash_fixed(key, (size_t)(n + m)), h};
+			t->ring[t->nring++] =
+				(struct ring_item){hash_fixed(key, (size_t)(n + m)), h};
 		}
 	}
 	qsort(t->ring, t->nring, sizeof *t->ring, ring_order);
@@ -140,7 +141,8 @@ static bool skipped(uint32_t skip, unsigned i)
 }
 
 /* Share of each tier that is not skipped, in percent; panic as Envoy decides it. */
-static void share_out(struct tier *tiers, unsigned n, const struct cluster_cfg *cfg, uint32_t skip, unsigned *load, bool *panic)
+static void share_out(struct tier *tiers, unsigned n, const struct cluster_cfg *cfg, uint32_t skip,
+		      unsigned *load, bool *panic)
 {
 	unsigned total = 0, left = 100, panics = 0, known = 0, hosts = 0;
 	int last = -1;
@@ -160,7 +162,8 @@ static void share_out(struct tier *tiers, unsigned n, const struct cluster_cfg *
 		if (total < 100 && (t->n ? 100.0 * t->nhealthy / t->n : 0) < cfg->healthy_panic)
 			panic[i] = true, panics++;
 	}
-	if (panics && panics == known) { /* all of them: health says nothing any more, hosts count */
+	if (panics &&
+	    panics == known) { /* all of them: health says nothing any more, hosts count */
 		for (unsigned i = 0; i < n && hosts; i++) {
 			if (skipped(skip, i) || !tiers[i].n)
 				continue;
@@ -184,7 +187,8 @@ static void share_out(struct tier *tiers, unsigned n, const struct cluster_cfg *
 		load[last] += left; /* what rounding left goes to the first */
 }
 
-static struct tier *choose_tier(struct balance *b, const struct cluster_cfg *cfg, const struct balance_ask *ask, uint64_t random)
+static struct tier *choose_tier(struct balance *b, const struct cluster_cfg *cfg,
+				const struct balance_ask *ask, uint64_t random)
 {
 	if (b->n == 1)
 		return &b->tiers[0];
@@ -292,7 +296,8 @@ static bool build(struct balance *b, const struct cluster_cfg *cfg, struct host 
 	return ok;
 }
 
-bool balance_build(struct balance *b, const struct cluster_cfg *cfg, struct host **hosts, unsigned n)
+bool balance_build(struct balance *b, const struct cluster_cfg *cfg, struct host **hosts,
+		   unsigned n)
 {
 	struct balance fresh = {0};
 	if (!build(&fresh, cfg, hosts, n)) {
@@ -329,7 +334,8 @@ static struct host *least_request(struct tier *t, const struct cluster_cfg *cfg)
 	return best;
 }
 
-static struct host *within(struct tier *t, const struct cluster_cfg *cfg, uint64_t hash, unsigned again)
+static struct host *within(struct tier *t, const struct cluster_cfg *cfg, uint64_t hash,
+			   unsigned again)
 {
 	if (t->nuse == 0)
 		return NULL;
@@ -341,8 +347,7 @@ static struct host *within(struct tier *t, const struct cluster_cfg *cfg, uint64
 			return ring_pick(t, hash, again);
 		/* fall through */
 	case LB_RANDOM: return t->use[random_u64() % t->nuse];
-	case LB_LEAST_REQUEST:
-		return t->even ? least_request(t, cfg) : edf_pick(&t->edf, cfg->lb);
+	case LB_LEAST_REQUEST: return t->even ? least_request(t, cfg) : edf_pick(&t->edf, cfg->lb);
 	case LB_ROUND_ROBIN:
 	default: break;
 	}
@@ -369,7 +374,8 @@ static struct host *overriding(const struct balance *b, struct str text)
 	return NULL;
 }
 
-struct host *balance_pick(struct balance *b, const struct cluster_cfg *cfg, const struct balance_ask *ask)
+struct host *balance_pick(struct balance *b, const struct cluster_cfg *cfg,
+			  const struct balance_ask *ask)
 {
 	if (b->nhosts == 0)
 		return NULL;

@@ -13,10 +13,16 @@ static struct balance b;
 static void make(unsigned n, enum lb_policy lb)
 {
 	balance_fini(&b);
-	cfg = (struct cluster_cfg){.lb = lb, .choice_count = 2, .ring_min = 1024, .ring_max = 8388608, .healthy_panic = 50, .overprovisioning = 140};
+	cfg = (struct cluster_cfg){.lb = lb,
+				   .choice_count = 2,
+				   .ring_min = 1024,
+				   .ring_max = 8388608,
+				   .healthy_panic = 50,
+				   .overprovisioning = 140};
 	for (unsigned i = 0; i < n; i++) {
 		snprintf(texts[i], sizeof texts[i], "127.0.0.1:%u", 90 + i);
-		hosts[i] = (struct host){.id = i + 1, .healthy = true, .weight = 1, .text = texts[i]};
+		hosts[i] =
+			(struct host){.id = i + 1, .healthy = true, .weight = 1, .text = texts[i]};
 		list[i] = &hosts[i];
 	}
 }
@@ -65,7 +71,8 @@ static void weights_count(void)
 		build_now(3);
 		draw(10000, NULL);
 		for (int i = 0; i < 3; i++)
-			must(counts[i] >= hosts[i].weight * 1000 - 2 && counts[i] <= hosts[i].weight * 1000 + 2);
+			must(counts[i] >= hosts[i].weight * 1000 - 2 &&
+			     counts[i] <= hosts[i].weight * 1000 + 2);
 	}
 	/* Evenly spread, not in runs: among any 10 in a row the lightest comes once. */
 	make(2, LB_ROUND_ROBIN);
@@ -121,9 +128,12 @@ static void the_ring_is_envoys(void)
 		uint64_t hash;
 		unsigned port;
 	} ring[] = {
-		{833437586790550860u, 94},   {928266305478181108u, 92},	   {1033482794131418490u, 90},	{3551244743356806947u, 95},
-		{3851675632748031481u, 93},  {5583722120771150861u, 91},   {6311230543546372928u, 91},	{7700377290971790572u, 93},
-		{13144177310400110813u, 95}, {13444792449719432967u, 92}, {15516499411664133160u, 94}, {16117243373044804889u, 90},
+		{833437586790550860u, 94},   {928266305478181108u, 92},
+		{1033482794131418490u, 90},  {3551244743356806947u, 95},
+		{3851675632748031481u, 93},  {5583722120771150861u, 91},
+		{6311230543546372928u, 91},  {7700377290971790572u, 93},
+		{13144177310400110813u, 95}, {13444792449719432967u, 92},
+		{15516499411664133160u, 94}, {16117243373044804889u, 90},
 	};
 	make(6, LB_RING_HASH);
 	cfg.ring_min = 12;
@@ -254,7 +264,12 @@ static void tried_hosts_and_priorities_are_avoided(void)
 		uint64_t hash = hash_fixed(&i, sizeof i);
 		struct host *first = at_hash(hash);
 		uint64_t one[] = {first->id};
-		struct balance_ask again = {.has_hash = true, .hash = hash, .attempt = 1, .tried = one, .ntried = 1, .host_attempts = 20};
+		struct balance_ask again = {.has_hash = true,
+					    .hash = hash,
+					    .attempt = 1,
+					    .tried = one,
+					    .ntried = 1,
+					    .host_attempts = 20};
 		must(balance_pick(&b, &cfg, &again) != first);
 	}
 	make(4, LB_ROUND_ROBIN);

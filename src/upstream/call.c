@@ -46,7 +46,8 @@ static void due_at(struct ucall *c, enum call_due which, uint64_t after_us)
 
 static uint64_t idle_limit(const struct ucall *c)
 {
-	uint64_t a = c->rq.idle_timeout_us, b = c->rq.retry && c->o ? c->rq.retry->per_try_idle_us : 0;
+	uint64_t a = c->rq.idle_timeout_us,
+		 b = c->rq.retry && c->o ? c->rq.retry->per_try_idle_us : 0;
 	return !a ? b : !b ? a : a < b ? a : b;
 }
 
@@ -66,7 +67,8 @@ static enum failure_kind expired(struct ucall *c, uint64_t now, const char **tex
 	if (c->due[DUE_IDLE]) {
 		uint64_t limit = idle_limit(c);
 		if (limit && now - c->moved_us >= limit)
-			return limit == c->rq.idle_timeout_us ? FAILED_STREAM_IDLE : FAILED_PER_TRY_TIMEOUT;
+			return limit == c->rq.idle_timeout_us ? FAILED_STREAM_IDLE
+							      : FAILED_PER_TRY_TIMEOUT;
 		c->due[DUE_IDLE] = limit ? c->moved_us + limit : 0;
 	}
 	return FAILED_NONE;
@@ -144,7 +146,8 @@ static bool was_reset(enum failure_kind k)
 /* Without a policy: once, on a new connection, when a pooled one turns out to be dead before it said a word. */
 static bool may_retry_implicitly(const struct ucall *c)
 {
-	if (c->rq.retry || c->implicit_used || !c->keeping || !c->reused || c->heard || !was_reset(c->broke))
+	if (c->rq.retry || c->implicit_used || !c->keeping || !c->reused || c->heard ||
+	    !was_reset(c->broke))
 		return false;
 	return c->idempotent || !c->started;
 }
@@ -167,7 +170,8 @@ static bool policy_covers_failure(const struct ucall *c)
 	case FAILED_REMOTE_RESET:
 	case FAILED_PROTOCOL:
 	case FAILED_PER_TRY_TIMEOUT: return on & (RETRY_5XX | RETRY_GATEWAY_ERROR | RETRY_RESET);
-	default: return false; /* overflow, no host, the time for all attempts, memory, our own doing */
+	default:
+		return false; /* overflow, no host, the time for all attempts, memory, our own doing */
 	}
 }
 
@@ -228,7 +232,8 @@ static bool retry_allowed(struct ucall *c)
 	if (!c->keeping)
 		return false; /* more of the request went out than is kept */
 	if (b->retry_budget_percent > 0) {
-		unsigned busy = breaker_count(c->live->use, c->high, USE_REQUESTS) + breaker_count(c->live->use, c->high, USE_PENDING);
+		unsigned busy = breaker_count(c->live->use, c->high, USE_REQUESTS) +
+				breaker_count(c->live->use, c->high, USE_PENDING);
 		double share = b->retry_budget_percent / 100 * busy;
 		limit = share > b->retry_min ? (uint32_t)share : b->retry_min;
 	}
@@ -297,7 +302,8 @@ static struct host *choose_host(struct ucall *c)
 		ask.ntried = c->ntried < TRIED ? c->ntried : TRIED;
 		if (rq->retry->previous_hosts)
 			ask.host_attempts = rq->retry->host_attempts ? rq->retry->host_attempts : 1;
-		if (rq->retry->previous_priorities && (c->pub.attempts - 1) >= rq->retry->previous_priorities)
+		if (rq->retry->previous_priorities &&
+		    (c->pub.attempts - 1) >= rq->retry->previous_priorities)
 			ask.skip_tiers = c->tried_tiers;
 	}
 	return balance_pick(&c->live->balance, c->live->cfg, &ask);
@@ -308,7 +314,8 @@ static void attempt(struct ucall *c, bool now)
 {
 	struct live *l = c->live;
 	if (live_waits(l)) {
-		if (!breaker_take(l->use, c->high, USE_PENDING, l->cfg->breakers[c->high].max_pending)) {
+		if (!breaker_take(l->use, c->high, USE_PENDING,
+				  l->cfg->breakers[c->high].max_pending)) {
 			stat_add(stats(c)->rq_pending_overflow, 1);
 			call_on_broken(c, FAILED_OVERFLOW, NULL);
 			return;
@@ -363,7 +370,9 @@ static void retry_later(struct ucall *c)
 	const struct retry_policy *p = c->rq.retry;
 	uint64_t base = p->backoff.base_us ? p->backoff.base_us : 25000;
 	uint64_t most = p->backoff.max_us ? p->backoff.max_us : base * 10;
-	uint64_t interval = c->retries < 32 && base << c->retries >> c->retries == base ? base << c->retries : most;
+	uint64_t interval = c->retries < 32 && base << c->retries >> c->retries == base
+				    ? base << c->retries
+				    : most;
 	if (interval > most)
 		interval = most;
 	c->retries++;
@@ -388,7 +397,8 @@ static void count_answer(struct ucall *c, unsigned status)
 					 : 0,
 			 1);
 	if (c->host) {
-		count_add(status >= 500 ? &c->host->counts.rq_error : &c->host->counts.rq_success, 1);
+		count_add(status >= 500 ? &c->host->counts.rq_error : &c->host->counts.rq_success,
+			  1);
 		if (c->broke == FAILED_TIMEOUT || c->broke == FAILED_PER_TRY_TIMEOUT)
 			count_add(&c->host->counts.rq_timeout, 1);
 	}
@@ -462,6 +472,8 @@ static void run(struct task *t)
 		else if (c->state == CALL_NEW)
 			attempt(c, true);
 	}
+	if (c->state == CALL_ON)
+		call_on_room(c); /* the new connection may have taken what had filled the buffer */
 }
 
 /* ---- what connections and codecs tell */
@@ -544,7 +556,8 @@ void call_on_room(struct ucall *c)
 void call_on_head(struct ucall *c)
 {
 	struct call *p = &c->pub;
-	if (c->rq.retry && p->head->status != 101 && policy_covers_request(c) && policy_covers_answer(c) && retry_allowed(c)) {
+	if (c->rq.retry && p->head->status != 101 && policy_covers_request(c) &&
+	    policy_covers_answer(c) && retry_allowed(c)) {
 		c->repeat = true;
 		return;
 	}
@@ -635,7 +648,8 @@ static struct ucall *call_new(struct upstream *u)
 	return c;
 }
 
-struct call *call_open(struct upstream *u, const struct call_request *rq, void (*event)(struct call *c), void *owner)
+struct call *call_open(struct upstream *u, const struct call_request *rq,
+		       void (*event)(struct call *c), void *owner)
 {
 	struct set *s = set_for(u, rq->model);
 	struct live *l = s ? live_for(u, s, rq->cluster) : NULL;
@@ -667,7 +681,8 @@ struct call *call_open(struct upstream *u, const struct call_request *rq, void (
 
 static size_t buffer_limit(const struct ucall *c)
 {
-	return c->pub.cluster->buffer_limit > LIMIT_STREAM_HIGH ? c->pub.cluster->buffer_limit : LIMIT_STREAM_HIGH;
+	return c->pub.cluster->buffer_limit > LIMIT_STREAM_HIGH ? c->pub.cluster->buffer_limit
+								: LIMIT_STREAM_HIGH;
 }
 
 static size_t unsent(const struct ucall *c)
@@ -700,8 +715,11 @@ static bool copy_little(struct chain *dst, const struct chain *src)
 /* A copy that shares the bytes, as long as it is small enough to be worth it. */
 static void keep(struct ucall *c, const struct chain *bytes)
 {
-	size_t limit = c->pub.cluster->buffer_limit ? c->pub.cluster->buffer_limit : c->rq.retry ? RETRY_KEEP : LIMIT_STREAM_HIGH;
-	if (c->kept.n + bytes->n <= limit && (bytes->n <= LITTLE ? copy_little(&c->kept, bytes) : chain_share(&c->kept, bytes)))
+	size_t limit = c->pub.cluster->buffer_limit ? c->pub.cluster->buffer_limit
+		       : c->rq.retry                ? RETRY_KEEP
+						    : LIMIT_STREAM_HIGH;
+	if (c->kept.n + bytes->n <= limit &&
+	    (bytes->n <= LITTLE ? copy_little(&c->kept, bytes) : chain_share(&c->kept, bytes)))
 		return;
 	chain_clear(&c->kept);
 	c->keeping = false;

@@ -1,8 +1,8 @@
-/* src/upstream/call_test.c: calls over real sockets: requests, answers, pooling, limits, retries. */
+/* src/upstream/call_test.c: calls over real sockets: requests, answers, bodies, pooling. */
 #include "upstream/upstream_test.h"
 
 static struct peer p, q;
-static struct asked a, b, c;
+static struct asked a, b;
 static struct fix f;
 
 #define OK "HTTP/1.1 200 OK\r\n"
@@ -24,7 +24,8 @@ static void a_request_is_canonical(void)
 	must(status_of(&a) == 200 && a.call->length == 2 && !strcmp(take_in(&a), "hi"));
 	must(str_eq(field_value(head_find(a.call->head, STR("x-b"))), STR("2")));
 	must(a.call->attempts == 1 && a.call->peer->sa_family == AF_INET && a.call->local);
-	must(((const struct sockaddr_in *)(const void *)a.call->peer)->sin_port == f.s.addr.in4.sin_port);
+	must(((const struct sockaddr_in *)(const void *)a.call->peer)->sin_port ==
+	     f.s.addr.in4.sin_port);
 	done(&a);
 	peer_close(&p);
 	fix_down(&f);
@@ -115,12 +116,14 @@ static void trailers_pass_where_they_are_enabled(void)
 		take_peer(&p, &f.s);
 		peer_wait(&p, "0\r\n");
 		peer_wait(&p, on ? "0\r\nx-sum: 42\r\n\r\n" : "0\r\n\r\n");
-		peer_send(&p, OK "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n");
+		peer_send(&p,
+			  OK "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n");
 		UNTIL(a.call->ended);
 		must(!strcmp(take_in(&a), "hi"));
 		must(!!a.call->trailers == on);
 		if (on)
-			must(str_eq(field_value(head_find(a.call->trailers, STR("x-t"))), STR("1")));
+			must(str_eq(field_value(head_find(a.call->trailers, STR("x-t"))),
+				    STR("1")));
 		done(&a);
 		get(&a, f.u, f.m, f.c, "/again");
 		peer_wait(&p, "GET /again");
@@ -136,32 +139,53 @@ enum then { STAY, FIN, RST };
 static const struct {
 	const char *story, *method, *answer;
 	enum then then;
-	unsigned status;	/* 0: no head */
-	const char *body;	/* of a complete answer; NULL: it fails */
+	unsigned status;        /* 0: no head */
+	const char *body;       /* of a complete answer; NULL: it fails */
 	enum failure_kind kind; /* then */
-	bool reused;		/* the connection afterwards */
+	bool reused;            /* the connection afterwards */
 } answers[] = {
 	{"plain", "GET", OK "Content-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0, true},
-	{"no reason", "GET", "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0, true},
-	{"chunked", "GET", OK "Transfer-Encoding: chunked\r\n\r\n1\r\nh\r\n1;x=y\r\ni\r\n0\r\n\r\n", STAY, 200, "hi", 0, true},
+	{"no reason", "GET", "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0,
+	 true},
+	{"chunked", "GET", OK "Transfer-Encoding: chunked\r\n\r\n1\r\nh\r\n1;x=y\r\ni\r\n0\r\n\r\n",
+	 STAY, 200, "hi", 0, true},
 	{"until close", "GET", OK "\r\nhi", FIN, 200, "hi", 0, false},
 	{"until close, reset", "GET", OK "\r\nhi", RST, 200, NULL, FAILED_TERMINATED, false},
-	{"connection: close", "GET", OK "Connection: close\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0, false},
-	{"http/1.0", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0, false},
-	{"http/1.0 keep-alive", "GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0, true},
-	{"length and coding", "GET", OK "Content-Length: 30\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", STAY, 200, "hi", 0, false},
-	{"equal lengths", "GET", OK "Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0, true},
-	{"obs-fold", "GET", OK "X-A: 1\r\n 2\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0, true},
+	{"connection: close", "GET", OK "Connection: close\r\nContent-Length: 2\r\n\r\nhi", STAY,
+	 200, "hi", 0, false},
+	{"http/1.0", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0,
+	 false},
+	{"http/1.0 keep-alive", "GET",
+	 "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi", STAY, 200,
+	 "hi", 0, true},
+	{"length and coding", "GET",
+	 OK "Content-Length: 30\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", STAY,
+	 200, "hi", 0, false},
+	{"equal lengths", "GET", OK "Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi", STAY, 200,
+	 "hi", 0, true},
+	{"obs-fold", "GET", OK "X-A: 1\r\n 2\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0,
+	 true},
 	{"head", "HEAD", OK "Content-Length: 6\r\n\r\n", STAY, 200, "", 0, true},
 	{"head with body", "HEAD", OK "Content-Length: 6\r\n\r\npoison", STAY, 200, "", 0, false},
-	{"204 with body", "GET", "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n", STAY, 204, "", 0, false},
-	{"304 with body", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 6\r\n\r\npoison", STAY, 304, "", 0, false},
-	{"304", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 6\r\n\r\n", STAY, 304, "", 0, true},
+	{"204 with body", "GET", "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n", STAY, 204,
+	 "", 0, false},
+	{"304 with body", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 6\r\n\r\npoison",
+	 STAY, 304, "", 0, false},
+	{"304", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 6\r\n\r\n", STAY, 304, "", 0,
+	 true},
 	{"bytes behind", "GET", OK "Content-Length: 2\r\n\r\nhiEXTRA", STAY, 200, "hi", 0, false},
-	{"answer behind", "GET", OK "Content-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", STAY, 200, "", 0, false},
-	{"interim", "GET", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: a\r\n\r\n" OK "Content-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0, true},
-	{"keep-alive of a second", "GET", OK "Keep-Alive: timeout=1\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0, false},
-	{"keep-alive of five", "GET", OK "Keep-Alive: max=9, timeout=5\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0, true},
+	{"answer behind", "GET",
+	 OK "Content-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", STAY, 200, "",
+	 0, false},
+	{"interim", "GET",
+	 "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: a\r\n\r\n" OK
+	 "Content-Length: 2\r\n\r\nhi",
+	 STAY, 200, "hi", 0, true},
+	{"keep-alive of a second", "GET", OK "Keep-Alive: timeout=1\r\nContent-Length: 2\r\n\r\nhi",
+	 STAY, 200, "hi", 0, false},
+	{"keep-alive of five", "GET",
+	 OK "Keep-Alive: max=9, timeout=5\r\nContent-Length: 2\r\n\r\nhi", STAY, 200, "hi", 0,
+	 true},
 	{"garbage", "GET", "hello world\r\n\r\n", STAY, 0, NULL, FAILED_PROTOCOL, false},
 	{"tls", "GET", "\x15\x03\x01", STAY, 0, NULL, FAILED_PROTOCOL, false},
 	{"status 000", "GET", "HTTP/1.1 000 X\r\n\r\n", STAY, 0, NULL, FAILED_PROTOCOL, false},
@@ -169,17 +193,27 @@ static const struct {
 	{"rst", "GET", "", RST, 0, NULL, FAILED_TERMINATED, false},
 	{"half a head, fin", "GET", OK "X-", FIN, 0, NULL, FAILED_TERMINATED, false},
 	{"half a head, rst", "GET", OK "X-", RST, 0, NULL, FAILED_TERMINATED, false},
-	{"interim, fin", "GET", "HTTP/1.1 100 Continue\r\n\r\n", FIN, 0, NULL, FAILED_TERMINATED, false},
-	{"101 unasked", "GET", "HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nRAW", STAY, 0, NULL, FAILED_PROTOCOL, false},
+	{"interim, fin", "GET", "HTTP/1.1 100 Continue\r\n\r\n", FIN, 0, NULL, FAILED_TERMINATED,
+	 false},
+	{"101 unasked", "GET", "HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nRAW",
+	 STAY, 0, NULL, FAILED_PROTOCOL, false},
 	{"bad field", "GET", OK "X-A : 1\r\n\r\n", STAY, 0, NULL, FAILED_PROTOCOL, false},
-	{"different lengths", "GET", OK "Content-Length: 2\r\nContent-Length: 3\r\n\r\n", STAY, 0, NULL, FAILED_PROTOCOL, false},
-	{"bad coding", "GET", OK "Transfer-Encoding: gzip, chunked\r\n\r\n", STAY, 0, NULL, FAILED_PROTOCOL, false},
-	{"short, fin", "GET", OK "Content-Length: 100\r\n\r\npart", FIN, 200, NULL, FAILED_TERMINATED, false},
-	{"short, rst", "GET", OK "Content-Length: 100\r\n\r\npart", RST, 200, NULL, FAILED_TERMINATED, false},
-	{"chunked, fin", "GET", OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", FIN, 200, NULL, FAILED_TERMINATED, false},
-	{"chunked, in a chunk", "GET", OK "Transfer-Encoding: chunked\r\n\r\n50\r\nhello", FIN, 200, NULL, FAILED_TERMINATED, false},
-	{"chunked, no last line", "GET", OK "Transfer-Encoding: chunked\r\n\r\n0\r\n", FIN, 200, NULL, FAILED_TERMINATED, false},
-	{"bad chunk", "GET", OK "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", STAY, 200, NULL, FAILED_PROTOCOL, false},
+	{"different lengths", "GET", OK "Content-Length: 2\r\nContent-Length: 3\r\n\r\n", STAY, 0,
+	 NULL, FAILED_PROTOCOL, false},
+	{"bad coding", "GET", OK "Transfer-Encoding: gzip, chunked\r\n\r\n", STAY, 0, NULL,
+	 FAILED_PROTOCOL, false},
+	{"short, fin", "GET", OK "Content-Length: 100\r\n\r\npart", FIN, 200, NULL,
+	 FAILED_TERMINATED, false},
+	{"short, rst", "GET", OK "Content-Length: 100\r\n\r\npart", RST, 200, NULL,
+	 FAILED_TERMINATED, false},
+	{"chunked, fin", "GET", OK "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", FIN, 200,
+	 NULL, FAILED_TERMINATED, false},
+	{"chunked, in a chunk", "GET", OK "Transfer-Encoding: chunked\r\n\r\n50\r\nhello", FIN, 200,
+	 NULL, FAILED_TERMINATED, false},
+	{"chunked, no last line", "GET", OK "Transfer-Encoding: chunked\r\n\r\n0\r\n", FIN, 200,
+	 NULL, FAILED_TERMINATED, false},
+	{"bad chunk", "GET", OK "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", STAY, 200, NULL,
+	 FAILED_PROTOCOL, false},
 };
 
 static void each_answer(size_t step)
@@ -204,7 +238,8 @@ static void each_answer(size_t step)
 			peer_reset(&p);
 		UNTIL(a.call->ended || a.call->failed);
 		if (status_of(&a) != answers[i].status || a.call->failed == !!answers[i].body)
-			printf("%s, in pieces of %zu: status %u, failed %d\n", answers[i].story, step, status_of(&a), a.call->failed);
+			printf("%s, in pieces of %zu: status %u, failed %d\n", answers[i].story,
+			       step, status_of(&a), a.call->failed);
 		must(status_of(&a) == answers[i].status);
 		must(a.call->ended == !!answers[i].body && a.call->failed == !answers[i].body);
 		if (answers[i].body)
@@ -271,7 +306,8 @@ static void bytes_that_came_before_the_request_are_not_its_answer(void)
 	UNTIL(a.call->ended);
 	done(&a);
 	peer_send(&p, OK "Content-Length: 6\r\n\r\npoison");
-	get(&a, f.u, f.m, f.c, "/next"); /* the old connection is taken before the turn that would have told */
+	get(&a, f.u, f.m, f.c,
+	    "/next"); /* the old connection is taken before the turn that would have told */
 	take_peer(&q, &f.s);
 	peer_request(&q);
 	peer_send(&q, OK "Content-Length: 2\r\n\r\nok");
@@ -318,7 +354,8 @@ static void interim_heads_are_handed_on_as_asked(void)
 			i = i->next;
 		}
 		if (mode < 2)
-			must(i->head->status == 103 && !i->next && str_eq(head_value(i->head, FIELD_LINK), STR("a")));
+			must(i->head->status == 103 && !i->next &&
+			     str_eq(head_value(i->head, FIELD_LINK), STR("a")));
 		done(&a);
 		peer_close(&p);
 		fix_down(&f);
@@ -392,7 +429,8 @@ static void a_big_answer_flows_under_credit(void)
 	peer_send(&p, head);
 	size_t put = 0, got = 0, most = 0;
 	while (got < sizeof big) {
-		ssize_t n = put < sizeof big ? send(p.fd, big + put, sizeof big - put, MSG_NOSIGNAL) : 0;
+		ssize_t n = put < sizeof big ? send(p.fd, big + put, sizeof big - put, MSG_NOSIGNAL)
+					     : 0;
 		put += n > 0 ? (size_t)n : 0;
 		loop_turn(l, n > 0 ? 0 : 1);
 		if (a.call->in.n > most)
@@ -496,12 +534,14 @@ static void upload(bool chunked, size_t total, size_t piece)
 	const char *body = strstr(p.got, "\r\n\r\n") + 4;
 	if (chunked) {
 		peer_wait(&p, "0\r\n\r\n");
-		must(strstr(p.got, "transfer-encoding: chunked\r\n") && !strstr(p.got, "content-length"));
+		must(strstr(p.got, "transfer-encoding: chunked\r\n") &&
+		     !strstr(p.got, "content-length"));
 		size_t at = 0;
 		for (;;) {
 			char *end;
 			size_t n = strtoul(body, &end, 16);
-			must(!memcmp(end, "\r\n", 2) && !memcmp(end + 2, big + at, n) && !memcmp(end + 2 + n, "\r\n", 2));
+			must(!memcmp(end, "\r\n", 2) && !memcmp(end + 2, big + at, n) &&
+			     !memcmp(end + 2 + n, "\r\n", 2));
 			at += n;
 			body = end + 4 + n;
 			if (!n)
@@ -597,11 +637,14 @@ static void a_tunnel_is_raw_both_ways(void)
 	open_call(&a, f.u);
 	take_peer(&p, &f.s);
 	peer_wait(&p, "\r\n\r\n");
-	must(strstr(p.got, "connection: upgrade\r\nupgrade: websocket\r\n") && !strstr(p.got, "chunked"));
+	must(strstr(p.got, "connection: upgrade\r\nupgrade: websocket\r\n") &&
+	     !strstr(p.got, "chunked"));
 	send_body(&a, "early", 5, false);
 	turns(5);
 	must(!peer_has(&p, "early"));
-	peer_send(&p, "HTTP/1.1 101 Switching\r\nUpgrade: WebSocket\r\nConnection: upgrade\r\n\r\nhello");
+	peer_send(
+		&p,
+		"HTTP/1.1 101 Switching\r\nUpgrade: WebSocket\r\nConnection: upgrade\r\n\r\nhello");
 	UNTIL(a.call->has_head && a.call->in.n == 5);
 	must(a.call->tunnel && status_of(&a) == 101 && !strcmp(take_in(&a), "hello"));
 	peer_wait(&p, "early");
@@ -648,7 +691,8 @@ static void a_reset_tunnel_has_failed(void)
 	open_call(&a, f.u);
 	take_peer(&p, &f.s);
 	peer_request(&p);
-	peer_send(&p, "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n");
+	peer_send(&p,
+		  "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n");
 	UNTIL(a.call->has_head);
 	peer_reset(&p);
 	UNTIL(a.call->failed);
@@ -666,778 +710,11 @@ static void the_attempt_is_counted_in_the_request(void)
 	open_call(&a, f.u);
 	take_peer(&p, &f.s);
 	peer_wait(&p, "\r\n\r\n");
-	must(strstr(p.got, "x-envoy-attempt-count: 1\r\n") && !strstr(p.got, "99") && a.head.n == 6);
+	must(strstr(p.got, "x-envoy-attempt-count: 1\r\n") && !strstr(p.got, "99") &&
+	     a.head.n == 6);
 	done(&a);
 	peer_close(&p);
 	fix_down(&f);
-}
-
-/* ---- failures and time */
-
-static void a_refused_connection_fails(void)
-{
-	struct listening dead = refusing();
-	struct model *m = model_with_options();
-	const struct listening *at[] = {&dead};
-	struct cluster_cfg *cfg = cluster_new(m, "web", at, 1);
-	prepare(m);
-	struct upstream *u = upstream_new(l, m);
-	get(&a, u, m, cfg, "/");
-	get(&b, u, m, cfg, "/");
-	UNTIL(a.call->failed && b.call->failed);
-	must(a.call->failure == FAILED_CONNECT && a.call->failure_text && a.call->attempts == 1);
-	must(strstr(a.call->failure_text, "refused"));
-	done(&a);
-	done(&b);
-	upstream_free(u);
-	turns(1);
-	close(dead.fd);
-	model_unref(m);
-}
-
-static void a_cluster_without_hosts_has_no_healthy_one(void)
-{
-	struct model *m = model_with_options();
-	struct cluster_cfg *cfg = cluster_new(m, "web", NULL, 0);
-	prepare(m);
-	struct upstream *u = upstream_new(l, m);
-	get(&a, u, m, cfg, "/");
-	must(a.events == 0);
-	UNTIL(a.call->failed);
-	must(a.call->failure == FAILED_NO_HEALTHY && a.events == 1);
-	done(&a);
-	upstream_free(u);
-	turns(1);
-	model_unref(m);
-}
-
-/* Listens, but its queue is full: SYNs are dropped. */
-static void fill_backlog(const struct listening *s, int *fds, int n)
-{
-	for (int i = 0; i < n; i++) {
-		fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-		connect(fds[i], &s->addr.sa, sizeof s->addr.in4);
-	}
-}
-
-static void a_connection_that_does_not_come_times_out(void)
-{
-	int fds[4];
-	fix_up(&f, NULL);
-	must(listen(f.s.fd, 0) == 0);
-	fill_backlog(&f.s, fds, 4);
-	get(&a, f.u, f.m, f.c, "/");
-	pass_time(4900000);
-	must(!a.call->failed);
-	pass_time(300000);
-	must(a.call->failed && a.call->failure == FAILED_CONNECT_TIMEOUT);
-	done(&a);
-	for (int i = 0; i < 4; i++)
-		close(fds[i]);
-	fix_down(&f);
-}
-
-static void the_whole_answer_must_come_in_time(void)
-{
-	for (int stage = 0; stage < 3; stage++) {
-		fix_up(&f, NULL);
-			ask(&a, f.m, f.c, "GET", "/");
-		a.rq.timeout_us = 2000000;
-		open_call(&a, f.u);
-		take_peer(&p, &f.s);
-		peer_request(&p);
-		if (stage == 1)
-			peer_send(&p, OK "X-");
-		if (stage == 2)
-			peer_send(&p, OK "Content-Length: 10\r\n\r\npart");
-		pass_time(1900000);
-		must(!a.call->failed && a.call->has_head == (stage == 2));
-		pass_time(200000);
-		must(a.call->failed && a.call->failure == FAILED_TIMEOUT);
-		UNTIL(peer_closed(&p));
-		done(&a);
-		peer_close(&p);
-		fix_down(&f);
-	}
-}
-
-static void a_silent_answer_is_idle_a_slow_one_is_not(void)
-{
-	fix_up(&f, NULL);
-	ask(&a, f.m, f.c, "GET", "/");
-	a.rq.idle_timeout_us = 1000000;
-	open_call(&a, f.u);
-	take_peer(&p, &f.s);
-	peer_request(&p);
-	peer_send(&p, OK "Content-Length: 1000\r\n\r\n");
-	for (int i = 0; i < 20; i++) {
-		peer_send(&p, "x");
-		pass_time(500000);
-		must(!a.call->failed);
-	}
-	pass_time(700000);
-	must(a.call->failed && a.call->failure == FAILED_STREAM_IDLE);
-	done(&a);
-	peer_close(&p);
-	fix_down(&f);
-}
-
-static void an_idle_connection_is_closed_after_55_seconds(void)
-{
-	fix_up(&f, NULL);
-	get(&a, f.u, f.m, f.c, "/");
-	take_peer(&p, &f.s);
-	peer_request(&p);
-	peer_send(&p, OK "Content-Length: 0\r\n\r\n");
-	UNTIL(a.call->ended);
-	done(&a);
-	pass_time(54900000);
-	must(!peer_closed(&p));
-	pass_time(200000);
-	must(peer_closed(&p));
-	peer_close(&p);
-	fix_down(&f);
-}
-
-static void an_origin_that_keeps_connections_for_5_seconds_is_left_after_4(void)
-{
-	fix_up(&f, NULL);
-	get(&a, f.u, f.m, f.c, "/");
-	take_peer(&p, &f.s);
-	peer_request(&p);
-	peer_send(&p, OK "Keep-Alive: timeout=5\r\nContent-Length: 0\r\n\r\n");
-	UNTIL(a.call->ended);
-	done(&a);
-	pass_time(3900000);
-	must(!peer_closed(&p));
-	pass_time(200000);
-	must(peer_closed(&p));
-	peer_close(&p);
-	fix_down(&f);
-}
-
-static void what_a_crowd_leaves_is_thinned_out(void)
-{
-	enum { CROWD = LIMIT_SPARES + 5 };
-	static struct peer crowd[CROWD];
-	static struct asked many[CROWD];
-	fix_up(&f, NULL);
-	for (int i = 0; i < CROWD; i++) {
-		get(&many[i], f.u, f.m, f.c, "/");
-		take_peer(&crowd[i], &f.s);
-		peer_request(&crowd[i]);
-	}
-	for (int i = 0; i < CROWD; i++) {
-		peer_send(&crowd[i], OK "Content-Length: 0\r\n\r\n");
-		UNTIL(many[i].call->ended);
-		done(&many[i]);
-	}
-	must(f.u->sets->live[0]->balance.hosts[0]->nidle == CROWD);
-	pass_time(3200000);
-	must(f.u->sets->live[0]->balance.hosts[0]->nidle == LIMIT_SPARES);
-	pass_time(50000000);
-	must(f.u->sets->live[0]->balance.hosts[0]->nidle == LIMIT_SPARES);
-	pass_time(5200000);
-	must(f.u->sets->live[0]->balance.hosts[0]->nidle == 0);
-	for (int i = 0; i < CROWD; i++)
-		peer_close(&crowd[i]);
-	fix_down(&f);
-}
-
-static void two_requests(struct cluster_cfg *cfg)
-{
-	cfg->max_requests_per_connection = 2;
-}
-static void two_seconds(struct cluster_cfg *cfg)
-{
-	cfg->max_connection_duration_us = 2000000;
-}
-
-static void connections_retire_by_requests_and_by_age(void)
-{
-	fix_up(&f, two_requests);
-	for (int i = 0; i < 2; i++) {
-		get(&a, f.u, f.m, f.c, "/");
-		if (!i)
-			take_peer(&p, &f.s);
-		peer_request(&p);
-		peer_send(&p, OK "Content-Length: 0\r\n\r\n");
-		UNTIL(a.call->ended);
-		done(&a);
-	}
-	UNTIL(peer_closed(&p));
-	peer_close(&p);
-	fix_down(&f);
-
-	fix_up(&f, two_seconds);
-	get(&a, f.u, f.m, f.c, "/");
-	take_peer(&p, &f.s);
-	peer_request(&p);
-	pass_time(1000000);
-	peer_send(&p, OK "Content-Length: 0\r\n\r\n");
-	UNTIL(a.call->ended);
-	done(&a);
-	turns(2);
-	must(!peer_closed(&p));
-	pass_time(1100000);
-	must(peer_closed(&p));
-	peer_close(&p);
-	fix_down(&f);
-}
-
-/* ---- retries */
-
-static void warm_up(void)
-{
-	get(&a, f.u, f.m, f.c, "/warm");
-	take_peer(&p, &f.s);
-	peer_request(&p);
-	peer_send(&p, OK "Content-Length: 0\r\n\r\n");
-	UNTIL(a.call->ended);
-	done(&a);
-}
-
-static void a_stale_connection_costs_a_get_nothing(void)
-{
-	static const char *const methods[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"};
-	for (int i = 0; i < 10; i++) {
-		fix_up(&f, NULL);
-		warm_up();
-		ask(&b, f.m, f.c, methods[i / 2], "/b");
-		open_call(&b, f.u);
-		peer_wait(&p, "/b");
-		if (i & 1)
-			peer_reset(&p);
-		else
-			peer_close(&p);
-		take_peer(&q, &f.s);
-		peer_wait(&q, "/b");
-		peer_send(&q, OK "Content-Length: 0\r\n\r\n");
-		UNTIL(b.call->ended);
-		must(b.call->attempts == 2);
-		done(&b);
-		peer_close(&q);
-		fix_down(&f);
-	}
-}
-
-static void a_post_is_not_sent_twice(void)
-{
-	for (int i = 0; i < 2; i++) {
-		fix_up(&f, NULL);
-		warm_up();
-		ask(&b, f.m, f.c, "POST", "/b");
-		b.rq.ended = false;
-		b.rq.length = 5;
-		open_call(&b, f.u);
-		send_body(&b, "hello", 5, true);
-		peer_wait(&p, "hello");
-		if (i)
-			peer_reset(&p);
-		else
-			peer_close(&p);
-		UNTIL(b.call->failed);
-		must(b.call->failure == FAILED_TERMINATED && b.call->attempts == 1);
-		no_peer(&f.s);
-		done(&b);
-		fix_down(&f);
-	}
-}
-
-static void a_put_with_a_kept_body_is_sent_again_whole(void)
-{
-	fix_up(&f, NULL);
-	warm_up();
-	ask(&b, f.m, f.c, "PUT", "/b");
-	b.rq.ended = false;
-	open_call(&b, f.u);
-	send_body(&b, "hello ", 6, false);
-	peer_wait(&p, "hello ");
-	send_body(&b, "you", 3, false);
-	peer_wait(&p, "you");
-	peer_close(&p);
-	take_peer(&q, &f.s);
-	peer_wait(&q, "\r\n\r\n9\r\nhello you\r\n");
-	send_body(&b, "!", 1, true);
-	peer_wait(&q, "1\r\n!\r\n0\r\n\r\n");
-	peer_send(&q, OK "Content-Length: 0\r\n\r\n");
-	UNTIL(b.call->ended);
-	done(&b);
-	peer_close(&q);
-	fix_down(&f);
-}
-
-static void a_put_with_more_than_is_kept_fails(void)
-{
-	fix_up(&f, NULL);
-	warm_up();
-	ask(&b, f.m, f.c, "PUT", "/b");
-	b.rq.ended = false;
-	open_call(&b, f.u);
-	for (int i = 0; i < 5; i++) {
-		UNTIL(call_room(b.call) >= 10000);
-		send_body(&b, big, 10000, false);
-		turns(2);
-		peer_pull(&p);
-	}
-	peer_close(&p);
-	UNTIL(b.call->failed);
-	must(b.call->attempts == 1);
-	done(&b);
-	fix_down(&f);
-}
-
-static void one_byte_of_an_answer_ends_implicit_retries(void)
-{
-	fix_up(&f, NULL);
-	warm_up();
-	get(&b, f.u, f.m, f.c, "/b");
-	peer_wait(&p, "/b");
-	peer_send(&p, "H");
-	turns(3);
-	peer_close(&p);
-	UNTIL(b.call->failed);
-	must(b.call->attempts == 1);
-	done(&b);
-	fix_down(&f);
-}
-
-static void a_second_stale_one_is_not_asked_a_third_time(void)
-{
-	fix_up(&f, NULL);
-	warm_up();
-	get(&b, f.u, f.m, f.c, "/b");
-	peer_wait(&p, "/b");
-	peer_close(&p);
-	take_peer(&q, &f.s);
-	peer_wait(&q, "/b");
-	peer_close(&q);
-	UNTIL(b.call->failed);
-	must(b.call->attempts == 2 && b.call->failure == FAILED_TERMINATED);
-	done(&b);
-	fix_down(&f);
-}
-
-static struct retry_policy policy(unsigned on, unsigned n)
-{
-	return (struct retry_policy){.on = on, .num_retries = n, .backoff = {25000, 250000}, .host_attempts = 1};
-}
-
-static void an_answer_of_the_policy_is_asked_again(void)
-{
-	struct retry_policy rp = policy(RETRY_5XX, 2);
-	for (int whole = 0; whole < 2; whole++) {
-		fix_up(&f, NULL);
-			ask(&a, f.m, f.c, "POST", "/");
-		a.rq.retry = &rp;
-		a.rq.ended = false;
-		a.rq.length = 5;
-		a.rq.attempt_count = true;
-		open_call(&a, f.u);
-		send_body(&a, "hello", 5, true);
-		take_peer(&p, &f.s);
-		peer_wait(&p, "hello");
-		p.n = 0;
-		peer_send(&p, whole ? "HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno" : "HTTP/1.1 503 No\r\nContent-Length: 20\r\n\r\nno");
-		turns(3);
-		must(!a.call->has_head && a.events == 0);
-		pass_time(100000);
-		if (whole) { /* its connection is as good as before */
-			peer_wait(&p, "hello");
-			must(strstr(p.got, "attempt-count: 2"));
-			peer_send(&p, OK "Content-Length: 2\r\n\r\nhi");
-		} else {
-			UNTIL(peer_closed(&p));
-			take_peer(&q, &f.s);
-			peer_wait(&q, "hello");
-			peer_send(&q, OK "Content-Length: 2\r\n\r\nhi");
-		}
-		UNTIL(a.call->ended);
-		must(status_of(&a) == 200 && a.call->attempts == 2 && !strcmp(take_in(&a), "hi"));
-		must(in_use("web", USE_RETRIES) == 0);
-		done(&a);
-		peer_close(&p);
-		if (!whole)
-			peer_close(&q);
-		fix_down(&f);
-	}
-}
-
-static void the_last_answer_of_all_passes(void)
-{
-	struct retry_policy rp = policy(RETRY_5XX, 2);
-	fix_up(&f, NULL);
-	ask(&a, f.m, f.c, "GET", "/");
-	a.rq.retry = &rp;
-	open_call(&a, f.u);
-	take_peer(&p, &f.s);
-	for (int i = 0; i < 3; i++) {
-		peer_request(&p);
-		peer_send(&p, "HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno");
-	}
-	UNTIL(a.call->ended);
-	must(status_of(&a) == 503 && a.call->attempts == 3 && !strcmp(take_in(&a), "no"));
-	done(&a);
-	peer_close(&p);
-	fix_down(&f);
-}
-
-static void what_the_policy_does_not_name_passes(void)
-{
-	static uint16_t codes[] = {418, 429};
-	static const struct {
-		unsigned on, status;
-		bool again;
-	} rows[] = {
-		{RETRY_5XX, 499, false},	  {RETRY_5XX, 500, true},	   {RETRY_GATEWAY_ERROR, 500, false},
-		{RETRY_GATEWAY_ERROR, 502, true}, {RETRY_GATEWAY_ERROR, 504, true}, {RETRY_GATEWAY_ERROR, 505, false},
-		{RETRY_RETRIABLE_4XX, 409, true}, {RETRY_RETRIABLE_4XX, 408, false}, {RETRY_STATUS_CODES, 429, true},
-		{RETRY_STATUS_CODES, 503, false}, {RETRY_RESET | RETRY_CONNECT_FAILURE, 503, false},
-	};
-	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		struct retry_policy rp = policy(rows[i].on, 1);
-		rp.codes = codes;
-		rp.ncodes = 2;
-		fix_up(&f, NULL);
-		ask(&a, f.m, f.c, "GET", "/");
-		a.rq.retry = &rp;
-		open_call(&a, f.u);
-		take_peer(&p, &f.s);
-		peer_request(&p);
-		char text[100];
-		sprintf(text, "HTTP/1.1 %u X\r\nContent-Length: 0\r\n\r\n", rows[i].status);
-		peer_send(&p, text);
-		if (rows[i].again) {
-			peer_request(&p);
-			peer_send(&p, OK "Content-Length: 0\r\n\r\n");
-		}
-		UNTIL(a.call->ended);
-		must(status_of(&a) == (rows[i].again ? 200 : rows[i].status));
-		done(&a);
-		peer_close(&p);
-		fix_down(&f);
-	}
-}
-
-static void headers_of_answer_and_request_steer_retries(void)
-{
-	struct field_match retriable = {.name = STR("x-again"), .kind = FIELD_MATCH_PRESENT, .present = true};
-	struct retry_policy rp = policy(RETRY_HEADERS | RETRY_5XX, 1);
-	rp.headers = &retriable;
-	rp.nheaders = 1;
-	for (int mode = 0; mode < 2; mode++) {
-		rp.request_headers = &retriable;
-		rp.nrequest_headers = mode ? 1 : 0;
-		fix_up(&f, NULL);
-		ask(&a, f.m, f.c, "GET", "/");
-		a.rq.retry = &rp;
-		open_call(&a, f.u);
-		take_peer(&p, &f.s);
-		peer_request(&p);
-		peer_send(&p, OK "X-Again: 1\r\nContent-Length: 0\r\n\r\n");
-		if (!mode) {
-			peer_request(&p);
-			peer_send(&p, OK "Content-Length: 0\r\n\r\n");
-		}
-		UNTIL(a.call->ended);
-		must(a.call->attempts == (mode ? 1 : 2));
-		done(&a);
-		peer_close(&p);
-		fix_down(&f);
-	}
-}
-
-static void resets_and_refusals_by_policy(void)
-{
-	static const struct {
-		unsigned on;
-		bool reset, again;
-	} rows[] = {
-		{RETRY_RESET, true, true},	   {RETRY_5XX, true, true},	    {RETRY_GATEWAY_ERROR, true, true},
-		{RETRY_CONNECT_FAILURE, true, false}, {RETRY_CONNECT_FAILURE, false, true}, {RETRY_RESET_BEFORE_REQUEST, true, false},
-		{RETRY_RESET_BEFORE_REQUEST, false, true}, {RETRY_STATUS_CODES, true, false}, {RETRY_REFUSED_STREAM, false, false},
-	};
-	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		struct retry_policy rp = policy(rows[i].on, 1);
-		struct listening dead = refusing(), good = listen_local();
-		struct model *m = model_with_options();
-		const struct listening *at[] = {rows[i].reset ? &good : &dead};
-		struct cluster_cfg *cfg = cluster_new(m, "web", at, 1);
-		prepare(m);
-		struct upstream *u = upstream_new(l, m);
-		ask(&a, m, cfg, "POST", "/");
-		a.rq.retry = &rp;
-		open_call(&a, u);
-		if (rows[i].reset) {
-			take_peer(&p, &good);
-			peer_request(&p);
-			peer_reset(&p);
-			if (rows[i].again) {
-				take_peer(&p, &good);
-				peer_request(&p);
-				peer_reset(&p);
-			}
-		}
-		UNTIL(a.call->failed);
-		must(a.call->attempts == (rows[i].again ? 2 : 1));
-		done(&a);
-		upstream_free(u);
-		turns(1);
-		close(dead.fd);
-		close(good.fd);
-		model_unref(m);
-	}
-}
-
-static void a_try_has_its_own_time(void)
-{
-	struct retry_policy rp = policy(RETRY_5XX, 1);
-	rp.per_try_timeout_us = 500000;
-	fix_up(&f, NULL);
-	ask(&a, f.m, f.c, "GET", "/");
-	a.rq.retry = &rp;
-	a.rq.timeout_us = 10000000;
-	open_call(&a, f.u);
-	take_peer(&p, &f.s);
-	peer_request(&p);
-	pass_time(600000);
-	UNTIL(peer_closed(&p));
-	pass_time(100000);
-	take_peer(&q, &f.s);
-	peer_request(&q);
-	pass_time(600000);
-	must(a.call->failed && a.call->failure == FAILED_PER_TRY_TIMEOUT && a.call->attempts == 2);
-	done(&a);
-	peer_close(&p);
-	peer_close(&q);
-	fix_down(&f);
-}
-
-static void the_time_for_all_tries_ends_the_last(void)
-{
-	struct retry_policy rp = policy(RETRY_5XX, 100);
-	fix_up(&f, NULL);
-	ask(&a, f.m, f.c, "GET", "/");
-	a.rq.retry = &rp;
-	a.rq.timeout_us = 1000000;
-	open_call(&a, f.u);
-	take_peer(&p, &f.s);
-	for (int i = 0; i < 300 && !a.call->failed; i++) {
-		if (peer_has(&p, "\r\n\r\n")) {
-			p.n = 0;
-			peer_send(&p, "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n");
-		}
-		pass_time(10000);
-	}
-	must(a.call->failed && a.call->failure == FAILED_TIMEOUT);
-	done(&a);
-	peer_close(&p);
-	fix_down(&f);
-}
-
-static void another_host_is_tried(void)
-{
-	struct listening dead = refusing(), good = listen_local();
-	struct retry_policy rp = policy(RETRY_CONNECT_FAILURE, 1);
-	rp.previous_hosts = true;
-	rp.host_attempts = 5;
-	for (int i = 0; i < 6; i++) {
-		struct model *m = model_with_options();
-		const struct listening *at[] = {&dead, &good};
-		struct cluster_cfg *cfg = cluster_new(m, "web", at, 2);
-		cfg->lb = i & 1 ? LB_RANDOM : LB_ROUND_ROBIN;
-		prepare(m);
-		struct upstream *u = upstream_new(l, m);
-		ask(&a, m, cfg, "GET", "/");
-		a.rq.retry = &rp;
-		a.rq.override_host = str_of(dead.text);
-		open_call(&a, u);
-		UNTIL(a.call->failed || try_accept(&p, &good));
-		if (!a.call->failed) { /* random may choose the dead one five times */
-			peer_request(&p);
-			peer_send(&p, OK "Content-Length: 0\r\n\r\n");
-			UNTIL(a.call->ended);
-			peer_close(&p);
-		} else {
-			must(i & 1);
-		}
-		must(a.call->attempts == 2);
-		done(&a);
-		upstream_free(u);
-		turns(1);
-		model_unref(m);
-	}
-	close(dead.fd);
-	close(good.fd);
-}
-
-static void strict_override(void)
-{
-	fix_up(&f, NULL);
-	ask(&a, f.m, f.c, "GET", "/");
-	a.rq.override_host = STR("127.0.0.1:1");
-	a.rq.override_strict = true;
-	open_call(&a, f.u);
-	UNTIL(a.call->failed);
-	must(a.call->failure == FAILED_NO_HEALTHY);
-	done(&a);
-	ask(&a, f.m, f.c, "GET", "/");
-	a.rq.override_host = STR("127.0.0.1:1");
-	open_call(&a, f.u);
-	take_peer(&p, &f.s);
-	done(&a);
-	peer_close(&p);
-	fix_down(&f);
-}
-
-/* ---- circuit breakers */
-
-static void one_connection(struct cluster_cfg *cfg)
-{
-	cfg->breakers[0].max_connections = 1;
-	cfg->breakers[0].max_pending = 1;
-}
-static void one_request(struct cluster_cfg *cfg)
-{
-	cfg->breakers[0].max_requests = 1;
-}
-static void no_retries(struct cluster_cfg *cfg)
-{
-	cfg->breakers[0].max_retries = 0;
-}
-
-static void calls_wait_for_the_only_connection_but_not_all(void)
-{
-	fix_up(&f, one_connection);
-	get(&a, f.u, f.m, f.c, "/a");
-	take_peer(&p, &f.s);
-	peer_request(&p);
-	get(&b, f.u, f.m, f.c, "/b");
-	get(&c, f.u, f.m, f.c, "/c");
-	UNTIL(c.call->failed);
-	must(c.call->failure == FAILED_OVERFLOW && !b.call->failed);
-	must(in_use("web", USE_CONNECTIONS) == 1 && in_use("web", USE_PENDING) == 1);
-	done(&c);
-	no_peer(&f.s);
-	peer_send(&p, OK "Content-Length: 0\r\n\r\n");
-	UNTIL(a.call->ended);
-	peer_wait(&p, "GET /b");
-	peer_send(&p, OK "Connection: close\r\nContent-Length: 0\r\n\r\n");
-	UNTIL(b.call->ended);
-	done(&a);
-	done(&b);
-	UNTIL(peer_closed(&p));
-	peer_close(&p);
-	fix_down(&f);
-}
-
-static void a_waiting_call_gets_a_new_connection_when_the_only_one_dies(void)
-{
-	fix_up(&f, one_connection);
-	get(&a, f.u, f.m, f.c, "/a");
-	take_peer(&p, &f.s);
-	peer_request(&p);
-	get(&b, f.u, f.m, f.c, "/b");
-	done(&a); /* cancelled */
-	take_peer(&q, &f.s);
-	peer_wait(&q, "GET /b");
-	done(&b);
-	peer_close(&p);
-	peer_close(&q);
-	fix_down(&f);
-}
-
-static void workers_share_the_limit(void)
-{
-	fix_up(&f, one_connection);
-	struct upstream *other = upstream_new(l, f.m);
-	get(&a, f.u, f.m, f.c, "/a");
-	take_peer(&p, &f.s);
-	peer_request(&p);
-	get(&b, f.u, f.m, f.c, "/b");
-	get(&c, other, f.m, f.c, "/c");
-	UNTIL(c.call->failed);
-	must(c.call->failure == FAILED_OVERFLOW); /* the one place in the queue is b's */
-	done(&c);
-	done(&b);
-	get(&c, other, f.m, f.c, "/c");
-	take_peer(&q, &f.s); /* a pool without any connection may always have one */
-	done(&c);
-	done(&a);
-	peer_close(&p);
-	peer_close(&q);
-	upstream_free(other);
-	fix_down(&f);
-}
-
-static void requests_are_limited(void)
-{
-	fix_up(&f, one_request);
-	get(&a, f.u, f.m, f.c, "/a");
-	take_peer(&p, &f.s);
-	get(&b, f.u, f.m, f.c, "/b");
-	UNTIL(b.call->failed);
-	must(b.call->failure == FAILED_OVERFLOW);
-	done(&b);
-	done(&a);
-	peer_close(&p);
-	fix_down(&f);
-}
-
-static void retries_are_limited(void)
-{
-	struct retry_policy rp = policy(RETRY_5XX, 1);
-	fix_up(&f, no_retries);
-	ask(&a, f.m, f.c, "GET", "/");
-	a.rq.retry = &rp;
-	open_call(&a, f.u);
-	take_peer(&p, &f.s);
-	peer_request(&p);
-	peer_send(&p, "HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno");
-	UNTIL(a.call->ended);
-	must(status_of(&a) == 503 && a.call->attempts == 1);
-	done(&a);
-	peer_close(&p);
-	fix_down(&f);
-}
-
-/* ---- leaving at every step */
-
-static void a_call_may_be_left_at_any_step(void)
-{
-	for (int step = 0; step < 8; step++) {
-		fix_up(&f, NULL);
-		ask(&a, f.m, f.c, "POST", "/");
-		a.rq.ended = false;
-		a.rq.timeout_us = 1000000;
-		open_call(&a, f.u);
-		bool accepted = false;
-		if (step > 0)
-			turns(1);
-		if (step > 1) {
-			take_peer(&p, &f.s);
-			accepted = true;
-		}
-		if (step > 2)
-			peer_wait(&p, "\r\n\r\n");
-		if (step > 3)
-			send_body(&a, "hello", 5, step > 4);
-		if (step > 5)
-			peer_send(&p, OK "Content-");
-		turns(step > 5 ? 3 : 0);
-		if (step > 6) {
-			peer_send(&p, "Length: 10\r\n\r\npart");
-			UNTIL(a.call->has_head);
-		}
-		done(&a);
-		if (step > 1)
-			UNTIL(peer_closed(&p));
-		if (!accepted)
-			take_peer(&p, &f.s); /* dialled, kept for the next */
-		peer_close(&p);
-		turns(2);
-		fix_down(&f);
-	}
 }
 
 int main(void)
@@ -1465,36 +742,6 @@ int main(void)
 		a_refused_upgrade_is_an_answer_like_any_other,
 		a_reset_tunnel_has_failed,
 		the_attempt_is_counted_in_the_request,
-		a_refused_connection_fails,
-		a_cluster_without_hosts_has_no_healthy_one,
-		a_connection_that_does_not_come_times_out,
-		the_whole_answer_must_come_in_time,
-		a_silent_answer_is_idle_a_slow_one_is_not,
-		an_idle_connection_is_closed_after_55_seconds,
-		an_origin_that_keeps_connections_for_5_seconds_is_left_after_4,
-		connections_retire_by_requests_and_by_age,
-		what_a_crowd_leaves_is_thinned_out,
-		a_stale_connection_costs_a_get_nothing,
-		a_post_is_not_sent_twice,
-		a_put_with_a_kept_body_is_sent_again_whole,
-		a_put_with_more_than_is_kept_fails,
-		one_byte_of_an_answer_ends_implicit_retries,
-		a_second_stale_one_is_not_asked_a_third_time,
-		an_answer_of_the_policy_is_asked_again,
-		the_last_answer_of_all_passes,
-		what_the_policy_does_not_name_passes,
-		headers_of_answer_and_request_steer_retries,
-		resets_and_refusals_by_policy,
-		a_try_has_its_own_time,
-		the_time_for_all_tries_ends_the_last,
-		another_host_is_tried,
-		strict_override,
-		calls_wait_for_the_only_connection_but_not_all,
-		a_waiting_call_gets_a_new_connection_when_the_only_one_dies,
-		workers_share_the_limit,
-		requests_are_limited,
-		retries_are_limited,
-		a_call_may_be_left_at_any_step,
 	};
 	start_tests();
 	fill_big();

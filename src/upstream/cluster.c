@@ -79,7 +79,8 @@ static void count_members(const struct live *l)
 
 /* The hosts that specs ask for: those that are there already, with their pools, and new ones. *fresh: how many are new, at the end of
  * the array. False: no memory. */
-static bool gather_hosts(struct live *l, const struct host_spec *specs, unsigned n, struct host **out, unsigned *nout)
+static bool gather_hosts(struct live *l, const struct host_spec *specs, unsigned n,
+			 struct host **out, unsigned *nout)
 {
 	struct map by_text;
 	bool ok = true;
@@ -137,7 +138,8 @@ static bool set_hosts(struct live *l, const struct host_spec *specs, unsigned n)
 	if (before && nold)
 		memcpy(before, old, nold * sizeof(struct host *));
 	pthread_mutex_lock(&rows_lock);
-	bool ok = before && gather_hosts(l, specs, n, hosts, &kept) && balance_build(&l->balance, l->cfg, hosts, kept);
+	bool ok = before && gather_hosts(l, specs, n, hosts, &kept) &&
+		  balance_build(&l->balance, l->cfg, hosts, kept);
 	pthread_mutex_unlock(&rows_lock);
 	if (ok) {
 		for (unsigned i = 0; i < nold; i++)
@@ -175,7 +177,8 @@ static void spec_of_endpoint(struct host_spec *s, const struct endpoint_cfg *e)
 /* LOGICAL_DNS: one host whose address new connections go to; those that are there stay (Envoy). */
 static bool move_logical(struct live *l, const struct host_spec *s)
 {
-	if (l->cfg->type != CLUSTER_LOGICAL_DNS || l->balance.nhosts != 1 || strlen(s->text) >= TEXT_MIN)
+	if (l->cfg->type != CLUSTER_LOGICAL_DNS || l->balance.nhosts != 1 ||
+	    strlen(s->text) >= TEXT_MIN)
 		return false;
 	struct host *h = l->balance.hosts[0];
 	pthread_mutex_lock(&rows_lock);
@@ -194,7 +197,8 @@ static bool hosts_from_names(struct live *l)
 	for (unsigned i = 0; i < l->nnames; i++)
 		n += l->names[i].endpoint->addr.len ? 1 : l->names[i].n;
 	struct host_spec *specs = mem_alloc(MEM_OTHER, (n ? n : 1) * sizeof *specs);
-	char(*hostnames)[256] = mem_alloc(MEM_OTHER, (l->nnames ? l->nnames : 1) * sizeof *hostnames);
+	char(*hostnames)[256] =
+		mem_alloc(MEM_OTHER, (l->nnames ? l->nnames : 1) * sizeof *hostnames);
 	bool ok = specs && hostnames;
 	n = 0;
 	for (unsigned i = 0; ok && i < l->nnames; i++) {
@@ -283,8 +287,10 @@ static void on_answer(void *arg, const struct dns_answer *a)
 	} else {
 		if (speaks)
 			stat_add(cfg->stats->update_failure, 1);
-		log_limited(LOG_UPSTREAM, LOG_WARNING, "dns", "cluster %.*s: cannot resolve %.*s: %s%s", STR_ARG(cfg->name),
-			    STR_ARG(nm->endpoint->addr.name), a->why ? a->why : "failed", nm->n ? " (the last answer stays)" : "");
+		log_limited(LOG_UPSTREAM, LOG_WARNING, "dns",
+			    "cluster %.*s: cannot resolve %.*s: %s%s", STR_ARG(cfg->name),
+			    STR_ARG(nm->endpoint->addr.name), a->why ? a->why : "failed",
+			    nm->n ? " (the last answer stays)" : "");
 	}
 	timer_arm(l->u->loop, &nm->timer, again);
 	if (!nm->answered) {
@@ -292,7 +298,8 @@ static void on_answer(void *arg, const struct dns_answer *a)
 		l->unanswered--;
 	}
 	if (!hosts_from_names(l))
-		log_limited(LOG_UPSTREAM, LOG_ERROR, "dns-memory", "cluster %.*s: no memory for its hosts", STR_ARG(cfg->name));
+		log_limited(LOG_UPSTREAM, LOG_ERROR, "dns-memory",
+			    "cluster %.*s: no memory for its hosts", STR_ARG(cfg->name));
 	if (!live_waits(l))
 		wake_waiting(l);
 }
@@ -350,7 +357,8 @@ static void ask(struct name *nm)
 	if (loop_index(l->u->loop) == 0)
 		stat_add(l->cfg->stats->update_attempt, 1);
 	struct dns *d = resolver(l);
-	nm->query = d ? dns_ask(d, host, want_of(l->cfg->family), LIMIT_DNS_US, on_answer, nm) : NULL;
+	nm->query =
+		d ? dns_ask(d, host, want_of(l->cfg->family), LIMIT_DNS_US, on_answer, nm) : NULL;
 	if (!nm->query)
 		timer_arm(l->u->loop, &nm->timer, FIRST_RETRY_US);
 }
@@ -365,7 +373,8 @@ static bool plain_answer(struct name *nm)
 		mem_free(MEM_OTHER, text);
 		return false;
 	}
-	memcpy(&nm->specs->addr, &a->any, a->len < sizeof nm->specs->addr ? a->len : sizeof nm->specs->addr);
+	memcpy(&nm->specs->addr, &a->any,
+	       a->len < sizeof nm->specs->addr ? a->len : sizeof nm->specs->addr);
 	nm->specs->len = a->len;
 	nm->specs->text = text;
 	nm->n = 1;
@@ -447,10 +456,12 @@ static bool hosts_from_config(struct live *l)
 
 static bool address_same(const struct address *a, const struct address *b)
 {
-	return a->len == b->len && a->port == b->port && str_eq(a->name, b->name) && str_eq(a->text, b->text);
+	return a->len == b->len && a->port == b->port && str_eq(a->name, b->name) &&
+	       str_eq(a->text, b->text);
 }
 
-static bool addresses_same(const struct address *a, unsigned na, const struct address *b, unsigned nb)
+static bool addresses_same(const struct address *a, unsigned na, const struct address *b,
+			   unsigned nb)
 {
 	for (unsigned i = 0; i < na && na == nb; i++)
 		if (!address_same(&a[i], &b[i]))
@@ -464,8 +475,9 @@ static bool endpoints_same(const struct cluster_cfg *a, const struct cluster_cfg
 		return false;
 	for (unsigned i = 0; i < a->nendpoints; i++) {
 		const struct endpoint_cfg *x = &a->endpoints[i], *y = &b->endpoints[i];
-		if (!address_same(&x->addr, &y->addr) || !str_eq(x->hostname, y->hostname) || x->weight != y->weight ||
-		    x->priority != y->priority || x->unhealthy != y->unhealthy)
+		if (!address_same(&x->addr, &y->addr) || !str_eq(x->hostname, y->hostname) ||
+		    x->weight != y->weight || x->priority != y->priority ||
+		    x->unhealthy != y->unhealthy)
 			return false;
 	}
 	return true;
@@ -473,14 +485,16 @@ static bool endpoints_same(const struct cluster_cfg *a, const struct cluster_cfg
 
 static bool breakers_same(const struct breaker *a, const struct breaker *b)
 {
-	return a->max_connections == b->max_connections && a->max_pending == b->max_pending && a->max_requests == b->max_requests &&
-	       a->max_retries == b->max_retries && a->retry_budget_percent == b->retry_budget_percent && a->retry_min == b->retry_min;
+	return a->max_connections == b->max_connections && a->max_pending == b->max_pending &&
+	       a->max_requests == b->max_requests && a->max_retries == b->max_retries &&
+	       a->retry_budget_percent == b->retry_budget_percent && a->retry_min == b->retry_min;
 }
 
 static bool limits_same(const struct h1_limits *a, const struct h1_limits *b)
 {
-	return a->head == b->head && a->fields == b->fields && a->name == b->name && a->chunk_line == b->chunk_line &&
-	       a->chunk_ext == b->chunk_ext && a->trailer == b->trailer && a->trailer_fields == b->trailer_fields;
+	return a->head == b->head && a->fields == b->fields && a->name == b->name &&
+	       a->chunk_line == b->chunk_line && a->chunk_ext == b->chunk_ext &&
+	       a->trailer == b->trailer && a->trailer_fields == b->trailer_fields;
 }
 
 /* All but the endpoints: a connection, a pool or a count made under the one serves the other. */
@@ -488,20 +502,29 @@ static bool cluster_same(const struct cluster_cfg *a, const struct cluster_cfg *
 {
 	if (a == b)
 		return true;
-	return str_eq(a->name, b->name) && str_eq(a->alt_stat_name, b->alt_stat_name) && a->type == b->type && a->lb == b->lb &&
-	       a->connect_timeout_us == b->connect_timeout_us && a->buffer_limit == b->buffer_limit &&
-	       breakers_same(&a->breakers[0], &b->breakers[0]) && breakers_same(&a->breakers[1], &b->breakers[1]) &&
-	       !a->tls == !b->tls && (!a->tls || tls_cfg_same(a->tls, b->tls)) && a->family == b->family &&
+	return str_eq(a->name, b->name) && str_eq(a->alt_stat_name, b->alt_stat_name) &&
+	       a->type == b->type && a->lb == b->lb &&
+	       a->connect_timeout_us == b->connect_timeout_us &&
+	       a->buffer_limit == b->buffer_limit &&
+	       breakers_same(&a->breakers[0], &b->breakers[0]) &&
+	       breakers_same(&a->breakers[1], &b->breakers[1]) && !a->tls == !b->tls &&
+	       (!a->tls || tls_cfg_same(a->tls, b->tls)) && a->family == b->family &&
 	       a->dns_refresh_us == b->dns_refresh_us && a->respect_dns_ttl == b->respect_dns_ttl &&
-	       addresses_same(a->resolvers, a->nresolvers, b->resolvers, b->nresolvers) && a->h2 == b->h2 && a->h2_only == b->h2_only &&
-	       a->enable_trailers == b->enable_trailers && a->proper_case == b->proper_case && a->accept_http_10 == b->accept_http_10 &&
-	       a->idle_timeout_us == b->idle_timeout_us && a->max_connection_duration_us == b->max_connection_duration_us &&
-	       a->max_stream_duration_us == b->max_stream_duration_us && a->max_requests_per_connection == b->max_requests_per_connection &&
-	       limits_same(&a->limits, &b->limits) && a->choice_count == b->choice_count && a->ring_min == b->ring_min &&
-	       a->ring_max == b->ring_max && a->ring_hostname == b->ring_hostname && a->healthy_panic == b->healthy_panic &&
+	       addresses_same(a->resolvers, a->nresolvers, b->resolvers, b->nresolvers) &&
+	       a->h2 == b->h2 && a->h2_only == b->h2_only &&
+	       a->enable_trailers == b->enable_trailers && a->proper_case == b->proper_case &&
+	       a->accept_http_10 == b->accept_http_10 && a->idle_timeout_us == b->idle_timeout_us &&
+	       a->max_connection_duration_us == b->max_connection_duration_us &&
+	       a->max_stream_duration_us == b->max_stream_duration_us &&
+	       a->max_requests_per_connection == b->max_requests_per_connection &&
+	       limits_same(&a->limits, &b->limits) && a->choice_count == b->choice_count &&
+	       a->ring_min == b->ring_min && a->ring_max == b->ring_max &&
+	       a->ring_hostname == b->ring_hostname && a->healthy_panic == b->healthy_panic &&
 	       a->overprovisioning == b->overprovisioning && a->tcp_keepalive == b->tcp_keepalive &&
-	       a->keepalive_probes == b->keepalive_probes && a->keepalive_time == b->keepalive_time &&
-	       a->keepalive_interval == b->keepalive_interval && !a->bind == !b->bind && (!a->bind || address_same(a->bind, b->bind)) &&
+	       a->keepalive_probes == b->keepalive_probes &&
+	       a->keepalive_time == b->keepalive_time &&
+	       a->keepalive_interval == b->keepalive_interval && !a->bind == !b->bind &&
+	       (!a->bind || address_same(a->bind, b->bind)) &&
 	       (a->type == CLUSTER_STATIC || endpoints_same(a, b));
 }
 
@@ -519,7 +542,8 @@ static void live_free(struct live *l)
 	for (unsigned i = 0; i < gone.nhosts; i++)
 		host_leave(gone.hosts[i]);
 	balance_fini(&gone);
-	while (!link_none(&l->left)) { /* calls are over: what is left is being dialled for nobody */
+	while (!link_none(
+		&l->left)) { /* calls are over: what is left is being dialled for nobody */
 		struct host *h = OWNER_OF(l->left.next, struct host, left);
 		h->refs++;
 		pool_close_all(h);
@@ -569,7 +593,8 @@ static void live_adopt(struct live *l, const struct cluster_cfg *cfg)
 	for (unsigned i = 0; i < l->nnames; i++)
 		l->names[i].endpoint = &cfg->endpoints[i];
 	if (moved && !hosts_from_config(l))
-		log_line(LOG_UPSTREAM, LOG_ERROR, "cluster %.*s: no memory for its new endpoints, the old ones stay",
+		log_line(LOG_UPSTREAM, LOG_ERROR,
+			 "cluster %.*s: no memory for its new endpoints, the old ones stay",
 			 STR_ARG(cfg->name));
 }
 
@@ -696,7 +721,8 @@ static void fill(struct upstream *u, struct set *s, const struct set *before)
 {
 	for (unsigned i = 0; i < s->model->nclusters; i++) {
 		const struct cluster_cfg *cfg = s->model->clusters[i];
-		const struct cluster_cfg *was = before ? cluster_find(before->model, cfg->name) : NULL;
+		const struct cluster_cfg *was =
+			before ? cluster_find(before->model, cfg->name) : NULL;
 		struct live *l = was ? before->live[was->index] : NULL;
 		if (l && cluster_same(was, cfg)) {
 			live_adopt(l, cfg);
@@ -762,7 +788,8 @@ void upstream_swap(struct upstream *u, const struct model *m)
 	}
 	for (unsigned i = 0; i < old->model->nclusters; i++) {
 		struct live *l = old->live[i];
-		const struct cluster_cfg *now = l ? cluster_find(m, old->model->clusters[i]->name) : NULL;
+		const struct cluster_cfg *now =
+			l ? cluster_find(m, old->model->clusters[i]->name) : NULL;
 		if (l && (!now || s->live[now->index] != l))
 			live_retire(l);
 	}
@@ -846,7 +873,7 @@ struct rows {
 	struct row_item {
 		struct row_item *next;
 		struct endpoint_row row;
-	} *first, **end;
+	} * first, **end;
 };
 
 static uint64_t seen(const uint64_t *n)
@@ -900,7 +927,8 @@ static void add_cluster(struct rows *r, const struct cluster_cfg *cfg)
 	map_fini(&r->by_text);
 }
 
-void upstream_rows(const struct model *m, void (*row)(void *arg, const struct endpoint_row *r), void *arg)
+void upstream_rows(const struct model *m, void (*row)(void *arg, const struct endpoint_row *r),
+		   void *arg)
 {
 	struct rows r = {0};
 	r.end = &r.first;

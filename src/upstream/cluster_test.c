@@ -7,7 +7,8 @@ static struct fix f;
 
 #define OK "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
-static void one_request(struct upstream *u, const struct model *m, const struct cluster_cfg *cfg, struct peer *at, const struct listening *new_at)
+static void one_request(struct upstream *u, const struct model *m, const struct cluster_cfg *cfg,
+			struct peer *at, const struct listening *new_at)
 {
 	get(&a, u, m, cfg, "/");
 	if (new_at)
@@ -187,7 +188,8 @@ static void a_drained_worker_keeps_no_connection(void)
 
 /* ---- DNS */
 
-static struct cluster_cfg *dns_cluster(struct model *m, enum cluster_type type, uint16_t port, const char *const *names, unsigned n)
+static struct cluster_cfg *dns_cluster(struct model *m, enum cluster_type type, uint16_t port,
+				       const char *const *names, unsigned n)
 {
 	struct cluster_cfg *c = cluster_new(m, "web", NULL, 0);
 	c->type = type;
@@ -279,7 +281,8 @@ static void answers_are_renewed_and_the_last_good_one_stays(void)
 	dns_say("web.test", "127.0.0.2 127.0.0.1", 1);
 	must(live->balance.nhosts == 2 && !peer_closed(&p));
 	pass_time(5100000);
-	dns_say("web.test", "127.0.0.7", 1); /* moved: idle connections to the old place are closed */
+	dns_say("web.test", "127.0.0.7",
+		1); /* moved: idle connections to the old place are closed */
 	must(live->balance.nhosts == 1);
 	UNTIL(peer_closed(&p));
 	peer_close(&p);
@@ -395,8 +398,10 @@ static void rows_are_summed_over_workers(void)
 	peer_wait(&q, "GET /");
 	nrows = 0;
 	upstream_rows(f.m, take_row, NULL);
-	must(nrows == 1 && rows[0].cluster == f.c && !strcmp(rows[0].address, f.s.text) && !rows[0].hostname[0]);
-	must(rows[0].cx_active == 2 && rows[0].cx_total == 2 && rows[0].rq_total == 4 && rows[0].rq_active == 1 && rows[0].rq_success == 3);
+	must(nrows == 1 && rows[0].cluster == f.c && !strcmp(rows[0].address, f.s.text) &&
+	     !rows[0].hostname[0]);
+	must(rows[0].cx_active == 2 && rows[0].cx_total == 2 && rows[0].rq_total == 4 &&
+	     rows[0].rq_active == 1 && rows[0].rq_success == 3);
 	must(rows[0].healthy && rows[0].weight == 1);
 	peer_send(&q, "HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n");
 	UNTIL(b.call->ended);

@@ -8,7 +8,8 @@
 #include "upstream/upstream_int.h"
 
 enum {
-	LITTLE = 4096, /* so much of a body that goes on is copied out of its 48 KiB chunk, else it would pin that */
+	LITTLE =
+		4096, /* so much of a body that goes on is copied out of its 48 KiB chunk, else it would pin that */
 	MANY_PIECES = 16,
 	PIECES = 32,
 	COUNT_FIELDS = 120
@@ -59,7 +60,8 @@ static struct h1_out request_form(const struct ucall *c)
 	struct h1_out out = {0};
 	if (rq->upgrade.p) {
 		out.upgrade = rq->upgrade;
-		out.framing = rq->length > 0 ? H1_LENGTH : H1_NO_BODY; /* what else comes waits for the 101 */
+		out.framing = rq->length > 0 ? H1_LENGTH
+					     : H1_NO_BODY; /* what else comes waits for the 101 */
 	} else if (rq->ended) {
 		out.framing = H1_NO_BODY;
 	} else {
@@ -69,16 +71,20 @@ static struct h1_out request_form(const struct ucall *c)
 		out.length_known = true;
 		out.length = rq->ended ? 0 : (uint64_t)rq->length;
 	}
-	out.te_trailers = head_has(rq->head, FIELD_TE) && list_has(head_value(rq->head, FIELD_TE), STR("trailers"));
-	out.trailers = out.framing == H1_CHUNKED && rq->trailers_ok && c->pub.cluster->enable_trailers;
+	out.te_trailers = head_has(rq->head, FIELD_TE) &&
+			  list_has(head_value(rq->head, FIELD_TE), STR("trailers"));
+	out.trailers =
+		out.framing == H1_CHUNKED && rq->trailers_ok && c->pub.cluster->enable_trailers;
 	return out;
 }
 
 /* The owner's head with our x-envoy-attempt-count instead of any other. NULL: no memory. */
-static const struct head *counted(const struct ucall *c, struct head *copy, struct field *few, char *digits)
+static const struct head *counted(const struct ucall *c, struct head *copy, struct field *few,
+				  char *digits)
 {
 	const struct head *h = c->rq.head;
-	struct field *f = h->n < COUNT_FIELDS ? few : arena_alloc(c->rq.arena, (h->n + 1u) * sizeof *f);
+	struct field *f =
+		h->n < COUNT_FIELDS ? few : arena_alloc(c->rq.arena, (h->n + 1u) * sizeof *f);
 	if (!f)
 		return NULL;
 	*copy = *h;
@@ -113,8 +119,10 @@ static bool length_kept(struct origin *o)
 	const struct h1_origin *h = &o->h1;
 	if (h->framing != H1_LENGTH)
 		return true;
-	if ((c->body.n && h->left == 0 && !c->rq.upgrade.p) || (c->all && c->body.n == 0 && h->left)) {
-		broken(o, FAILED_CLIENT_PROTOCOL, "request body does not have the announced length");
+	if ((c->body.n && h->left == 0 && !c->rq.upgrade.p) ||
+	    (c->all && c->body.n == 0 && h->left)) {
+		broken(o, FAILED_CLIENT_PROTOCOL,
+		       "request body does not have the announced length");
 		return false;
 	}
 	return true;
@@ -160,13 +168,15 @@ static bool frame(struct origin *o)
 	}
 	case H1_CHUNKED:
 		if (c->body.n) {
-			ok = chain_copy(&h->out, line, h1_write_chunk_line(line, c->body.n)) && pass_on(&h->out, &c->body, c->body.n) &&
+			ok = chain_copy(&h->out, line, h1_write_chunk_line(line, c->body.n)) &&
+			     pass_on(&h->out, &c->body, c->body.n) &&
 			     chain_copy(&h->out, "\r\n", 2);
 		}
 		if (ok && c->all && !h->end_framed) {
 			const struct head *t = trailers_of(c);
 			struct h1_out none = {0};
-			char *last = t ? arena_alloc(c->rq.arena, h1_head_size(t, &none) + 8) : line;
+			char *last =
+				t ? arena_alloc(c->rq.arena, h1_head_size(t, &none) + 8) : line;
 			ok = last && chain_copy(&h->out, last, h1_write_last_chunk(last, t));
 			h->end_framed = true;
 		}
@@ -305,12 +315,15 @@ static void write_this(struct origin *o, const struct head *head, bool tell)
 	h->end_framed = out.framing == H1_NO_BODY || (out.framing == H1_LENGTH && !h->left);
 	h->head_written = true;
 	c->pub.first_byte_us = loop_now_us(o->u->loop);
-	bool behind = out.framing != H1_NO_BODY && c->body.n <= LIMIT_COPY_BEHIND_HEAD && (c->body.n || c->all);
+	bool behind = out.framing != H1_NO_BODY && c->body.n <= LIMIT_COPY_BEHIND_HEAD &&
+		      (c->body.n || c->all);
 	size_t room = head ? h1_head_size(head, &out) : 0;
 	if (behind)
 		room += c->body.n + 64 + (trailers ? h1_head_size(trailers, &none) : 0);
 	struct chunk *k = head && room < UINT32_MAX / 2
-				  ? chunk_new(room <= CHUNK_SMALL ? CHUNK_SMALL : room <= CHUNK_LARGE ? CHUNK_LARGE : (uint32_t)room)
+				  ? chunk_new(room <= CHUNK_SMALL   ? CHUNK_SMALL
+					      : room <= CHUNK_LARGE ? CHUNK_LARGE
+								    : (uint32_t)room)
 				  : NULL;
 	if (!k) {
 		broken(o, FAILED_MEMORY, NULL);
@@ -387,7 +400,8 @@ static void finish(struct origin *o)
 {
 	struct ucall *c = o->call;
 	struct h1_origin *h = &o->h1;
-	bool reusable = !h->closing && !h->deaf && c->sent && h->out.n == 0 && !o->conn.read_ended && !o->conn.blocked;
+	bool reusable = !h->closing && !h->deaf && c->sent && h->out.n == 0 &&
+			!o->conn.read_ended && !o->conn.blocked;
 	if (reusable && (h->more || conn_is_tls(&o->conn)))
 		reusable = !conn_pending(&o->conn) && (!h->more || conn_idle_ok(&o->conn));
 	if (h->body.trailers && h->body.trailers->n)
@@ -415,7 +429,8 @@ static bool keep_alive_time(struct h1_origin *h, const struct head *head)
 	while (rest.n) {
 		uint64_t s;
 		str_cut(rest, ',', &item, &rest);
-		if (!str_cut(item, '=', &name, &value) || !str_ieq(str_trim(name), STR("timeout")) || !str_u64(str_trim(value), &s))
+		if (!str_cut(item, '=', &name, &value) ||
+		    !str_ieq(str_trim(name), STR("timeout")) || !str_u64(str_trim(value), &s))
 			continue;
 		if (s <= 1)
 			return false;
@@ -442,7 +457,8 @@ static bool final_head(struct origin *o, size_t used)
 		broken(o, FAILED_PROTOCOL, "101 without our Upgrade");
 		return false;
 	}
-	h->closing |= h->parse.close || framing == H1_UNTIL_CLOSE || framing == H1_TUNNEL || !keep_alive_time(h, head);
+	h->closing |= h->parse.close || framing == H1_UNTIL_CLOSE || framing == H1_TUNNEL ||
+		      !keep_alive_time(h, head);
 	struct head *trailers = NULL;
 	if (framing == H1_CHUNKED && p->cluster->enable_trailers) {
 		trailers = arena_alloc(c->rq.arena, sizeof *trailers);
@@ -463,7 +479,8 @@ static bool final_head(struct origin *o, size_t used)
 		h->framing = H1_TUNNEL;
 		if (c->body.n || c->all)
 			later(o->u->loop, PHASE_WRITE, &o->write);
-	} else if (!c->sent) { /* answered before it was asked: what is left of the question is not sent */
+	} else if (
+		!c->sent) { /* answered before it was asked: what is left of the question is not sent */
 		h->deaf = h->closing = true;
 		chain_clear(&h->out);
 		task_drop(o->u->loop, &o->write);
@@ -478,7 +495,8 @@ static bool interim_head(struct origin *o, size_t used)
 	struct h1_origin *h = &o->h1;
 	h->interims++;
 	h->interim_bytes += (unsigned)used;
-	if (h->interims > c->rq.model->options.max_interim || h->interim_bytes > LIMIT_INTERIM_BYTES) {
+	if (h->interims > c->rq.model->options.max_interim ||
+	    h->interim_bytes > LIMIT_INTERIM_BYTES) {
 		broken(o, FAILED_PROTOCOL, "too many interim answers");
 		return false;
 	}
@@ -524,11 +542,14 @@ static bool take_heads(struct origin *o)
 		size_t used = 0;
 		if (!h->head && !next_head(o))
 			return false;
-		enum h1_verdict v = h1_parse_response(&h->parse, limits(o), h->buf->data + h->head_at, h->buf->fill - h->head_at, h->head, &used);
+		enum h1_verdict v =
+			h1_parse_response(&h->parse, limits(o), h->buf->data + h->head_at,
+					  h->buf->fill - h->head_at, h->head, &used);
 		if (v == H1_MORE)
 			return true;
 		if (v == H1_BAD) {
-			broken(o, o->call->rq.arena->over ? FAILED_MEMORY : FAILED_PROTOCOL, h->parse.detail);
+			broken(o, o->call->rq.arena->over ? FAILED_MEMORY : FAILED_PROTOCOL,
+			       h->parse.detail);
 			return false;
 		}
 		unsigned status = h->head->status;
@@ -583,7 +604,8 @@ static bool is_scattered(const struct chain *c)
 }
 
 /* Chunked: many slices. *n: what lies behind the body's end. */
-static enum h1_verdict unchunk(struct origin *o, struct chunk *k, const char *p, size_t *n, struct chain *got, bool *ok)
+static enum h1_verdict unchunk(struct origin *o, struct chunk *k, const char *p, size_t *n,
+			       struct chain *got, bool *ok)
 {
 	struct h1_origin *h = &o->h1;
 	enum h1_verdict v = H1_MORE;

@@ -135,11 +135,12 @@ static void dial_failed(struct origin *o)
 	stat_add(st->cx_connect_fail, 1);
 	if (kind == FAILED_CONNECT_TIMEOUT)
 		stat_add(st->cx_connect_timeout, 1);
-	if (o->conn.failure.kind == FAILED_TLS)
+	if (o->tls && !o->conn.failure.err) /* the handshake, not the network */
 		stat_add(st->ssl_error, 1);
 	count_add(&h->counts.cx_connect_fail, 1);
 	log_limited(LOG_UPSTREAM, LOG_DEBUG, "connect", "cluster %.*s: no connection to %s: %s",
-		    STR_ARG(h->live->cfg->name), h->text, o->conn.failure.step ? o->conn.failure.step : "");
+		    STR_ARG(h->live->cfg->name), h->text,
+		    o->conn.failure.step ? o->conn.failure.step : "");
 	bool all = h->n == 1;
 	while (!link_none(&h->pending)) {
 		struct ucall *c = OWNER_OF(h->pending.next, struct ucall, link);
@@ -259,7 +260,8 @@ static bool dial(struct host *h, const struct ucall *c)
 	o->peer_len = h->len;
 	struct dial d = {.to = &o->peer.sa,
 			 .to_len = h->len,
-			 .timeout_us = cfg->connect_timeout_us ? cfg->connect_timeout_us : LIMIT_CONNECT_US,
+			 .timeout_us = cfg->connect_timeout_us ? cfg->connect_timeout_us
+							       : LIMIT_CONNECT_US,
 			 .keepalive = cfg->tcp_keepalive,
 			 .keepalive_time_s = (int)cfg->keepalive_time,
 			 .keepalive_interval_s = (int)cfg->keepalive_interval,
@@ -410,7 +412,8 @@ void pool_done(struct origin *o, bool reusable, uint64_t idle_us)
 	struct host *h = o->host;
 	const struct cluster_cfg *cfg = h->live->cfg;
 	must(!o->call && o->state == ORIGIN_BUSY);
-	if (!reusable || (cfg->max_requests_per_connection && o->requests >= cfg->max_requests_per_connection) ||
+	if (!reusable ||
+	    (cfg->max_requests_per_connection && o->requests >= cfg->max_requests_per_connection) ||
 	    outlived(o)) {
 		pool_close(o);
 		return;
@@ -443,7 +446,8 @@ void pool_get(struct host *h, struct ucall *c, bool now)
 			if (!fits(o, c))
 				continue;
 			if (outlived(o) || (!c->idempotent && !conn_idle_ok(&o->conn))) {
-				pool_close(o); /* a request that cannot be sent twice pays for a look */
+				pool_close(
+					o); /* a request that cannot be sent twice pays for a look */
 				next = h->idle.next;
 				continue;
 			}

@@ -25,7 +25,8 @@ static bool sans_same(const struct tls_cfg *a, const struct tls_cfg *b)
 {
 	for (unsigned i = 0; i < a->nsans && a->nsans == b->nsans; i++) {
 		const struct san_match *x = &a->sans[i], *y = &b->sans[i];
-		if (x->kind != y->kind || x->match.kind != y->match.kind || x->match.ignore_case != y->match.ignore_case ||
+		if (x->kind != y->kind || x->match.kind != y->match.kind ||
+		    x->match.ignore_case != y->match.ignore_case ||
 		    !str_eq(x->match.text, y->match.text) || x->match.regex != y->match.regex)
 			return false;
 	}
@@ -44,17 +45,22 @@ static bool certs_same(const struct tls_cfg *a, const struct tls_cfg *b)
 /* What a context is made of; SNI and verification by name belong to the connection. */
 static bool context_same(const struct tls_cfg *a, const struct tls_cfg *b)
 {
-	return certs_same(a, b) && strs_same(a->alpn, a->nalpn, b->alpn, b->nalpn) && a->min_version == b->min_version &&
-	       a->max_version == b->max_version && str_eq(a->ciphers, b->ciphers) && str_eq(a->curves, b->curves) &&
-	       a->has_ca == b->has_ca && a->system_ca == b->system_ca && str_eq(a->ca.content, b->ca.content) &&
-	       str_eq(a->crl.content, b->crl.content) && a->trust_chain_unverified == b->trust_chain_unverified && sans_same(a, b) &&
-	       strs_same(a->spki, a->nspki, b->spki, b->nspki) && strs_same(a->hashes, a->nhashes, b->hashes, b->nhashes) &&
-	       a->allow_renegotiation == b->allow_renegotiation && a->max_session_keys == b->max_session_keys;
+	return certs_same(a, b) && strs_same(a->alpn, a->nalpn, b->alpn, b->nalpn) &&
+	       a->min_version == b->min_version && a->max_version == b->max_version &&
+	       str_eq(a->ciphers, b->ciphers) && str_eq(a->curves, b->curves) &&
+	       a->has_ca == b->has_ca && a->system_ca == b->system_ca &&
+	       str_eq(a->ca.content, b->ca.content) && str_eq(a->crl.content, b->crl.content) &&
+	       a->trust_chain_unverified == b->trust_chain_unverified && sans_same(a, b) &&
+	       strs_same(a->spki, a->nspki, b->spki, b->nspki) &&
+	       strs_same(a->hashes, a->nhashes, b->hashes, b->nhashes) &&
+	       a->allow_renegotiation == b->allow_renegotiation &&
+	       a->max_session_keys == b->max_session_keys;
 }
 
 bool tls_cfg_same(const struct tls_cfg *a, const struct tls_cfg *b)
 {
-	return str_eq(a->sni, b->sni) && a->auto_sni == b->auto_sni && a->auto_san == b->auto_san && context_same(a, b);
+	return str_eq(a->sni, b->sni) && a->auto_sni == b->auto_sni && a->auto_san == b->auto_san &&
+	       context_same(a, b);
 }
 
 /* RFC 6125 6.4.3: one label, the leftmost, and only as a whole. */
@@ -63,12 +69,16 @@ static bool dns_name_covers(struct str pattern, struct str name)
 	if (!str_starts(pattern, STR("*.")))
 		return str_ieq(pattern, name);
 	const char *dot = name.n ? memchr(name.p, '.', name.n) : NULL;
-	return dot && dot != name.p && str_ieq(str_from(pattern, 1), str_from(name, (size_t)(dot - name.p)));
+	return dot && dot != name.p &&
+	       str_ieq(str_from(pattern, 1), str_from(name, (size_t)(dot - name.p)));
 }
 
 static bool san_ok(void *arg, enum tls_san_kind kind, struct str value)
 {
-	static const int kinds[] = {[TLS_SAN_DNS] = SAN_DNS, [TLS_SAN_URI] = SAN_URI, [TLS_SAN_EMAIL] = SAN_EMAIL, [TLS_SAN_IP] = SAN_IP};
+	static const int kinds[] = {[TLS_SAN_DNS] = SAN_DNS,
+				    [TLS_SAN_URI] = SAN_URI,
+				    [TLS_SAN_EMAIL] = SAN_EMAIL,
+				    [TLS_SAN_IP] = SAN_IP};
 	const struct tls_share *s = arg;
 	for (unsigned i = 0; i < s->cfg.nsans; i++) {
 		const struct san_match *m = &s->cfg.sans[i];
@@ -113,14 +123,17 @@ static bool copy_cfg(struct tls_share *s, const struct tls_cfg *from)
 	for (unsigned i = 0; ok && i < from->ncerts; i++) {
 		to->certs[i].chain.content = from->certs[i].chain.content;
 		to->certs[i].key.content = from->certs[i].key.content;
-		ok = copy_str(a, &to->certs[i].chain.content) && copy_str(a, &to->certs[i].key.content);
+		ok = copy_str(a, &to->certs[i].chain.content) &&
+		     copy_str(a, &to->certs[i].key.content);
 	}
 	for (unsigned i = 0; ok && i < from->nsans; i++) {
 		to->sans[i] = from->sans[i];
 		ok = copy_str(a, &to->sans[i].match.text);
 	}
-	return ok && copy_str(a, &to->ciphers) && copy_str(a, &to->curves) && copy_str(a, &to->ca.content) && copy_str(a, &to->crl.content) &&
-	       copy_strs(a, &to->alpn, from->alpn, from->nalpn) && copy_strs(a, &to->spki, from->spki, from->nspki) &&
+	return ok && copy_str(a, &to->ciphers) && copy_str(a, &to->curves) &&
+	       copy_str(a, &to->ca.content) && copy_str(a, &to->crl.content) &&
+	       copy_strs(a, &to->alpn, from->alpn, from->nalpn) &&
+	       copy_strs(a, &to->spki, from->spki, from->nspki) &&
 	       copy_strs(a, &to->hashes, from->hashes, from->nhashes);
 }
 
@@ -164,7 +177,8 @@ void tls_share_unref(struct tls_share *s)
 static struct tls_ctx *make_context(struct tls_share *s, char *err, size_t cap)
 {
 	const struct tls_cfg *t = &s->cfg;
-	struct tls_pair *pairs = t->ncerts ? arena_alloc(&s->arena, t->ncerts * sizeof *pairs) : NULL;
+	struct tls_pair *pairs =
+		t->ncerts ? arena_alloc(&s->arena, t->ncerts * sizeof *pairs) : NULL;
 	for (unsigned i = 0; pairs && i < t->ncerts; i++)
 		pairs[i] = (struct tls_pair){t->certs[i].chain.content, t->certs[i].key.content};
 	struct tls_setup setup = {.pairs = pairs,
@@ -177,7 +191,8 @@ static struct tls_ctx *make_context(struct tls_share *s, char *err, size_t cap)
 				  .curves = t->curves,
 				  .ca_pem = t->has_ca ? t->ca.content : (struct str){NULL, 0},
 				  .crl_pem = t->crl.content,
-				  .verify_peer = (t->has_ca || t->system_ca) && !t->trust_chain_unverified,
+				  .verify_peer =
+					  (t->has_ca || t->system_ca) && !t->trust_chain_unverified,
 				  .accept_untrusted = t->trust_chain_unverified,
 				  .system_ca = t->system_ca,
 				  .no_session_cache = t->max_session_keys == 0,
@@ -227,7 +242,8 @@ static bool prepare_tls(struct cluster_cfg *c, struct diags *d)
 		return true;
 	struct tls_share *s = share_for(c->tls, err, sizeof err);
 	if (!s) {
-		diag_at(d, DIAG_ERROR, c->tls->at, "cluster %.*s: %s", STR_ARG(c->name), *err ? err : "no memory for its TLS context");
+		diag_at(d, DIAG_ERROR, c->tls->at, "cluster %.*s: %s", STR_ARG(c->name),
+			*err ? err : "no memory for its TLS context");
 		return false;
 	}
 	c->tls->ctx = s;
@@ -242,7 +258,10 @@ static const struct {
 	enum stat_kind kind;
 	size_t at;
 } names[] = {
-#define S(field, kind, name) {name, STAT_##kind, offsetof(struct cluster_stats, field)}
+#define S(field, kind, name)                                             \
+	{                                                                \
+		name, STAT_##kind, offsetof(struct cluster_stats, field) \
+	}
 	S(rq_total, COUNTER, "upstream_rq_total"),
 	S(rq_active, GAUGE, "upstream_rq_active"),
 	S(rq_pending_total, COUNTER, "upstream_rq_pending_total"),
@@ -303,8 +322,8 @@ static bool prepare_stats(struct model *m, struct cluster_cfg *c)
 		if (*p == ':')
 			*p = '_';
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		*(stat_id *)(void *)((char *)st + names[i].at) =
-			stat_registerf(names[i].kind, "cluster.%.*s.%s", STR_ARG(name), names[i].name);
+		*(stat_id *)(void *)((char *)st + names[i].at) = stat_registerf(
+			names[i].kind, "cluster.%.*s.%s", STR_ARG(name), names[i].name);
 	c->stats = st;
 	return true;
 }
@@ -315,7 +334,9 @@ bool upstream_prepare(struct model *m, struct diags *d)
 	for (unsigned i = 0; i < m->nclusters; i++) {
 		ok &= prepare_tls(m->clusters[i], d);
 		if (!prepare_stats(m, m->clusters[i])) {
-			diag_at(d, DIAG_ERROR, m->clusters[i]->at, "no memory for the statistics of cluster %.*s", STR_ARG(m->clusters[i]->name));
+			diag_at(d, DIAG_ERROR, m->clusters[i]->at,
+				"no memory for the statistics of cluster %.*s",
+				STR_ARG(m->clusters[i]->name));
 			ok = false;
 		}
 	}

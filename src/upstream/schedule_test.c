@@ -24,7 +24,7 @@ struct origin_side {
 	size_t n;
 	bool asked;
 	unsigned number; /* of the request last seen */
-	int rest;	 /* chunks of the answer still to come */
+	int rest;        /* chunks of the answer still to come */
 };
 static struct listening at[ORIGINS];
 static struct origin_side sides[PEERS];
@@ -74,11 +74,15 @@ static void answer(struct origin_side *s)
 	case 2: side_say(s, "HTTP/1.1 200 OK\r\nContent-Le"); break; /* and no more */
 	case 3: side_say(s, "what?\r\n\r\n"); break;
 	case 4:
-		snprintf(text, sizeof text, "HTTP/1.1 503 No\r\nContent-Length: %d\r\n\r\n%u", len, n);
+		snprintf(text, sizeof text, "HTTP/1.1 503 No\r\nContent-Length: %d\r\n\r\n%u", len,
+			 n);
 		side_say(s, text);
 		break;
 	case 5:
-		snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%uHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison", len, n);
+		snprintf(text, sizeof text,
+			 "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%uHTTP/1.1 200 "
+			 "OK\r\nContent-Length: 6\r\n\r\npoison",
+			 len, n);
 		side_say(s, text);
 		break;
 	case 6:
@@ -87,7 +91,10 @@ static void answer(struct origin_side *s)
 		side_close(s, false);
 		return;
 	case 7:
-		snprintf(text, sizeof text, "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 103 E\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%u\r\n0\r\n\r\n", (unsigned)len, n);
+		snprintf(text, sizeof text,
+			 "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 103 E\r\n\r\nHTTP/1.1 200 "
+			 "OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%u\r\n0\r\n\r\n",
+			 (unsigned)len, n);
 		side_say(s, text);
 		break;
 	case 8:
@@ -95,7 +102,8 @@ static void answer(struct origin_side *s)
 		s->rest = 3;
 		break;
 	default:
-		snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%u", len, n);
+		snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%u", len,
+			 n);
 		side_say(s, text);
 		break;
 	}
@@ -121,7 +129,10 @@ static void play(struct origin_side *s)
 	}
 	if (s->rest && dice(3) == 0) {
 		char text[60];
-		snprintf(text, sizeof text, s->rest == 3 ? "1\r\n#\r\n" : s->rest == 2 ? "1\r\n!\r\n" : "0\r\n\r\n");
+		snprintf(text, sizeof text,
+			 s->rest == 3   ? "1\r\n#\r\n"
+			 : s->rest == 2 ? "1\r\n!\r\n"
+					: "0\r\n\r\n");
 		side_say(s, text);
 		s->rest--;
 	} else if (s->asked && !s->rest && dice(3) == 0) {
@@ -143,7 +154,11 @@ static struct {
 static unsigned numbers;
 static struct retry_policy policies[3] = {
 	{.on = RETRY_5XX, .num_retries = 2, .backoff = {25000, 250000}},
-	{.on = RETRY_RESET | RETRY_CONNECT_FAILURE, .num_retries = 3, .previous_hosts = true, .host_attempts = 3, .per_try_timeout_us = 300000},
+	{.on = RETRY_RESET | RETRY_CONNECT_FAILURE,
+	 .num_retries = 3,
+	 .previous_hosts = true,
+	 .host_attempts = 3,
+	 .per_try_timeout_us = 300000},
 	{.on = RETRY_5XX | RETRY_RETRIABLE_4XX, .num_retries = 1, .per_try_idle_us = 200000},
 };
 
@@ -185,7 +200,8 @@ static void finish(int i)
 		calls[i].body[calls[i].n] = 0;
 		if (!empty && strcmp(calls[i].body, want) && strcmp(calls[i].body, "#!"))
 			fprintf(stderr, "call %s got \"%s\"\n", want, calls[i].body);
-		must(empty ? calls[i].n == 0 : !strcmp(calls[i].body, want) || !strcmp(calls[i].body, "#!"));
+		must(empty ? calls[i].n == 0
+			   : !strcmp(calls[i].body, want) || !strcmp(calls[i].body, "#!"));
 	}
 	done(&calls[i].a);
 	calls[i].on = false;
@@ -292,7 +308,8 @@ static struct model *some_model(void)
 		all[i] = &at[i];
 	struct cluster_cfg *c = cluster_new(m, "web", all, 1 + dice(ORIGINS));
 	c->lb = (enum lb_policy)dice(4);
-	c->breakers[0] = (struct breaker){1 + dice(4), 1 + dice(6), 2 + dice(8), dice(3), false, 0, 0};
+	c->breakers[0] =
+		(struct breaker){1 + dice(4), 1 + dice(6), 2 + dice(8), dice(3), false, 0, 0};
 	c->max_requests_per_connection = dice(3) ? 0 : 1 + dice(3);
 	c->idle_timeout_us = dice(2) ? 500000 : 55000000;
 	c->connect_timeout_us = 700000;
@@ -300,11 +317,47 @@ static struct model *some_model(void)
 	return m;
 }
 
+static void end_run(struct upstream *u, struct model *m, struct model *older)
+{
+	/* Time alone must end what is left, but for those whose owner has not finished asking. */
+	for (int i = 0; i < CALLS; i++)
+		if (calls[i].on)
+			call_hold(calls[i].a.call, false);
+	pass_time(4000000);
+	for (int i = 0; i < CALLS; i++) {
+		if (!calls[i].on)
+			continue;
+		must(!calls[i].ends || calls[i].a.call->ended || calls[i].a.call->failed);
+		finish(i);
+	}
+	turns(2);
+	must(u->ncalls == 0);
+	sys_hooks = (struct sys_hooks){0};
+	unsolicited();
+	upstream_free(u);
+	for (int i = 0; i < USES; i++)
+		must(in_use("web", (enum breaker_what)i) == 0);
+	turns(1);
+	for (int k = 0; k < PEERS; k++)
+		if (sides[k].fd >= 0)
+			side_close(&sides[k], false);
+	for (int i = 0, fd; i < ORIGINS; i++)
+		while ((fd = accept4(at[i].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+			close(fd);
+	if (older) {
+		must(atomic_load(&older->refs) == 1);
+		model_unref(older);
+	}
+	must(atomic_load(&m->refs) == 1);
+	model_unref(m);
+}
+
 static void one_run(uint64_t from, bool odd_kernel, bool no_memory)
 {
 	seed = from;
 	if (odd_kernel)
-		sys_hooks = (struct sys_hooks){short_recv, short_send, short_sendmsg, NULL, odd_connect, odd_socket};
+		sys_hooks = (struct sys_hooks){short_recv, short_send,  short_sendmsg,
+					       NULL,       odd_connect, odd_socket};
 	for (int i = 0; i < PEERS; i++)
 		sides[i].fd = -1;
 	struct model *m = some_model(), *older = NULL;
@@ -338,37 +391,7 @@ static void one_run(uint64_t from, bool odd_kernel, bool no_memory)
 			m = next;
 		}
 	}
-	/* Time alone must end what is left, but for those whose owner has not finished asking. */
-	for (int i = 0; i < CALLS; i++)
-		if (calls[i].on)
-			call_hold(calls[i].a.call, false);
-	pass_time(4000000);
-	for (int i = 0; i < CALLS; i++) {
-		if (!calls[i].on)
-			continue;
-		must(!calls[i].ends || calls[i].a.call->ended || calls[i].a.call->failed);
-		finish(i);
-	}
-	turns(2);
-	must(u->ncalls == 0);
-	sys_hooks = (struct sys_hooks){0};
-	unsolicited();
-	upstream_free(u);
-	for (int i = 0; i < USES; i++)
-		must(in_use("web", (enum breaker_what)i) == 0);
-	turns(1);
-	for (int k = 0; k < PEERS; k++)
-		if (sides[k].fd >= 0)
-			side_close(&sides[k], false);
-	for (int i = 0, fd; i < ORIGINS; i++)
-		while ((fd = accept4(at[i].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
-			close(fd);
-	if (older) {
-		must(atomic_load(&older->refs) == 1);
-		model_unref(older);
-	}
-	must(atomic_load(&m->refs) == 1);
-	model_unref(m);
+	end_run(u, m, older);
 }
 
 static void say_seed(const void *arg, int fd)

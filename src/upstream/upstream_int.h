@@ -71,7 +71,8 @@ struct breaker_use {
 struct breaker_use *breaker_open(struct str name);
 void breaker_close(struct breaker_use *u);
 /* False: the limit is reached. */
-static inline bool breaker_take(struct breaker_use *u, unsigned priority, enum breaker_what what, uint32_t limit)
+static inline bool breaker_take(struct breaker_use *u, unsigned priority, enum breaker_what what,
+				uint32_t limit)
 {
 	if (atomic_fetch_add_explicit(&u->n[priority][what], 1, memory_order_relaxed) < limit)
 		return true;
@@ -87,7 +88,8 @@ static inline void breaker_give(struct breaker_use *u, unsigned priority, enum b
 {
 	atomic_fetch_sub_explicit(&u->n[priority][what], 1, memory_order_relaxed);
 }
-static inline unsigned breaker_count(const struct breaker_use *u, unsigned priority, enum breaker_what what)
+static inline unsigned breaker_count(const struct breaker_use *u, unsigned priority,
+				     enum breaker_what what)
 {
 	return atomic_load_explicit(&u->n[priority][what], memory_order_relaxed);
 }
@@ -128,7 +130,8 @@ struct host_spec {
 
 /* Read by rows() of other threads: relaxed atomics. */
 struct host_counts {
-	uint64_t cx_active, cx_total, cx_connect_fail, rq_active, rq_total, rq_success, rq_error, rq_timeout;
+	uint64_t cx_active, cx_total, cx_connect_fail, rq_active, rq_total, rq_success, rq_error,
+		rq_timeout;
 };
 static inline void count_add(uint64_t *n, uint64_t by)
 {
@@ -142,7 +145,7 @@ struct host {
 	bool gone;     /* no longer in its cluster */
 	bool healthy, mark, refilling;
 	unsigned weight, priority;
-	unsigned active; /* calls that have a connection */
+	unsigned active;  /* calls that have a connection */
 	struct link left; /* live.left, when gone */
 	struct link idle, busy, dialing, pending;
 	unsigned n, nidle, ndialing, npending;
@@ -160,7 +163,7 @@ struct edf { /* earliest deadline first: a heap of hosts, each due again 1 / wei
 		double due;
 		uint64_t turn; /* order of entry breaks ties */
 		struct host *host;
-	} *items;
+	} * items;
 	unsigned n;
 	double now;
 	uint64_t turns;
@@ -170,11 +173,12 @@ struct ring_item {
 	struct host *host;
 };
 struct tier { /* the hosts of one priority */
-	struct host **all, **use; /* use: those that may be chosen, the healthy ones or, in panic, all */
+	struct host **all,
+		**use; /* use: those that may be chosen, the healthy ones or, in panic, all */
 	unsigned n, nuse, nhealthy;
-	bool even;    /* all weights equal */
+	bool even; /* all weights equal */
 	bool panic;
-	unsigned at;  /* round robin */
+	unsigned at; /* round robin */
 	struct edf edf;
 	struct ring_item *ring;
 	unsigned nring;
@@ -187,21 +191,24 @@ struct balance {
 	unsigned nhosts;
 };
 /* Makes the tiers anew from hosts. False: no memory, b is as it was. */
-bool balance_build(struct balance *b, const struct cluster_cfg *cfg, struct host **hosts, unsigned n);
+bool balance_build(struct balance *b, const struct cluster_cfg *cfg, struct host **hosts,
+		   unsigned n);
 void balance_fini(struct balance *b);
 struct balance_ask {
 	bool has_hash;
 	uint64_t hash;
-	unsigned attempt;	  /* 0: the first */
-	const uint64_t *tried;	  /* host ids */
+	unsigned attempt;      /* 0: the first */
+	const uint64_t *tried; /* host ids */
 	unsigned ntried;
-	unsigned host_attempts;	  /* how often to choose again when the choice was tried; 0: no predicate */
-	uint32_t skip_tiers;	  /* bit per priority */
+	unsigned
+		host_attempts; /* how often to choose again when the choice was tried; 0: no predicate */
+	uint32_t skip_tiers;      /* bit per priority */
 	struct str override_host; /* .p NULL: none */
 	bool override_strict;
 };
 /* NULL: no healthy host. */
-struct host *balance_pick(struct balance *b, const struct cluster_cfg *cfg, const struct balance_ask *ask);
+struct host *balance_pick(struct balance *b, const struct cluster_cfg *cfg,
+			  const struct balance_ask *ask);
 
 /* ---- cluster.c */
 
@@ -217,8 +224,8 @@ struct name { /* one endpoint that has to be resolved */
 struct live {
 	struct upstream *u;
 	const struct cluster_cfg *cfg; /* of the newest set that has it */
-	unsigned refs;		       /* sets */
-	bool retired;		       /* not in the current model: nothing is pooled */
+	unsigned refs;                 /* sets */
+	bool retired;                  /* not in the current model: nothing is pooled */
 	struct breaker_use *use;
 	struct tls_share *tls; /* NULL: plain */
 	struct balance balance;
@@ -233,8 +240,8 @@ struct set {
 	struct set *next; /* older */
 	const struct model *model;
 	struct live **live; /* by cluster_cfg.index; NULL: not needed so far */
-	unsigned users;	    /* calls */
-	bool used;	    /* since the last sweep */
+	unsigned users;     /* calls */
+	bool used;          /* since the last sweep */
 };
 struct upstream {
 	struct loop *loop;
@@ -269,24 +276,24 @@ void upstream_buried(struct upstream *u);
 
 enum origin_state { ORIGIN_DIALING, ORIGIN_IDLE, ORIGIN_BUSY, ORIGIN_DEAD };
 
-struct h1_origin { /* h1_origin.c */
+struct h1_origin {           /* h1_origin.c */
 	struct chain out;    /* serialised, not yet taken by the kernel */
 	struct chunk *buf;   /* what is being received: the head from head_at on */
 	struct chunk *small; /* where little pieces of body are gathered */
 	struct head *head;   /* being parsed */
-	uint64_t left;	     /* of an announced request body */
+	uint64_t left;       /* of an announced request body */
 	uint64_t idle_us;    /* what Keep-Alive: timeout leaves us; 0: nothing said */
 	uint32_t head_at;
 	unsigned interims, interim_bytes;
-	uint8_t framing;     /* of the request */
+	uint8_t framing; /* of the request */
 	bool head_written;
-	bool end_framed;     /* the request is in out, or gone, to its end */
-	bool closing;	     /* not to be used again */
-	bool reading_body;   /* the answer's head is complete */
-	bool more;	     /* the last read left something */
-	bool stopped;	     /* no credit: reading waits for call_took */
-	bool deaf;	     /* nothing is written any more */
-	bool told;	     /* an interim head came: tell the owner */
+	bool end_framed;   /* the request is in out, or gone, to its end */
+	bool closing;      /* not to be used again */
+	bool reading_body; /* the answer's head is complete */
+	bool more;         /* the last read left something */
+	bool stopped;      /* no credit: reading waits for call_took */
+	bool deaf;         /* nothing is written any more */
+	bool told;         /* an interim head came: tell the owner */
 	/* What is above is zeroed for each request. */
 	struct h1_parse parse;
 	struct h1_body body;
@@ -364,7 +371,7 @@ enum { TRIED = 16 };
 
 struct ucall {
 	/* From here to `kept` all is zeroed for a new call. */
-	struct call pub; /* first */
+	struct call pub;   /* first */
 	struct host *host; /* of the last attempt; counted */
 	struct origin *o;
 	uint64_t due[DUES]; /* loop time; 0: not set */
@@ -374,16 +381,16 @@ struct ucall {
 	const struct head *trailers;
 	size_t gather;
 	uint8_t state, high; /* high: breaker priority */
-	bool all;	     /* the owner's request is complete */
-	bool keeping;	     /* kept holds everything so far */
-	bool full;	     /* call_room said 0 */
+	bool all;            /* the owner's request is complete */
+	bool keeping;        /* kept holds everything so far */
+	bool full;           /* call_room said 0 */
 	bool hold;
 	bool idempotent;
-	bool fresh;	     /* must have a new connection */
-	bool sent;	     /* whole request with the kernel, this attempt */
-	bool started;	     /* some of it, this attempt */
-	bool heard;	     /* a byte of an answer, this attempt */
-	bool reused;	     /* the connection had carried a request before, this attempt */
+	bool fresh;   /* must have a new connection */
+	bool sent;    /* whole request with the kernel, this attempt */
+	bool started; /* some of it, this attempt */
+	bool heard;   /* a byte of an answer, this attempt */
+	bool reused;  /* the connection had carried a request before, this attempt */
 	bool implicit_used, retry_held, request_held, again;
 	bool repeat; /* the answer that came will be discarded and the request sent again */
 	enum failure_kind broke;
@@ -397,9 +404,10 @@ struct ucall {
 	struct live *live;
 	struct call_request rq;
 	void (*event)(struct call *c);
-	struct link link;   /* host.pending or live.waiting */
-	struct task task;   /* PHASE_RUN */
-	struct timer timer; /* may be armed for a call that is over: the next one is spared the arming */
+	struct link link; /* host.pending or live.waiting */
+	struct task task; /* PHASE_RUN */
+	struct timer
+		timer; /* may be armed for a call that is over: the next one is spared the arming */
 	struct grave grave;
 	uint64_t tried[TRIED];
 	union host_addr peer;

@@ -6,8 +6,8 @@
 #include "base/mem.h"
 #include "base/must.h"
 #include "loop/sys.h"
-#include "obs/log.h"
 #include "net/dns.h"
+#include "obs/log.h"
 #include "upstream/upstream_int.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -33,15 +33,15 @@ static void turns(int n)
 }
 
 /* Turns until cond holds; a test that waits in vain fails. A millisecond passes each time, so that back-offs end. */
-#define UNTIL(cond)                                                                                \
-	do {                                                                                       \
-		bool holds_ = false;                                                               \
-		for (int tries_ = 0; tries_ < 1000 && !(holds_ = (cond)); tries_++) {              \
-			virtual_us += 1000;                                                        \
-			loop_turn(l, tries_ < 20 ? 0 : 2);                                         \
-		}                                                                                  \
-		if (!holds_)                                                                       \
-			must_fail("waited in vain for " #cond, __FILE__, __LINE__);                \
+#define UNTIL(cond)                                                                   \
+	do {                                                                          \
+		bool holds_ = false;                                                  \
+		for (int tries_ = 0; tries_ < 1000 && !(holds_ = (cond)); tries_++) { \
+			virtual_us += 1000;                                           \
+			loop_turn(l, tries_ < 20 ? 0 : 2);                            \
+		}                                                                     \
+		if (!holds_)                                                          \
+			must_fail("waited in vain for " #cond, __FILE__, __LINE__);   \
 	} while (0)
 
 /* ---- origins */
@@ -113,7 +113,8 @@ static void peer_pull(struct peer *p)
 {
 	ssize_t n = -1;
 	errno = EAGAIN;
-	while (p->n < sizeof p->got - 1 && (n = recv(p->fd, p->got + p->n, sizeof p->got - 1 - p->n, 0)) > 0)
+	while (p->n < sizeof p->got - 1 &&
+	       (n = recv(p->fd, p->got + p->n, sizeof p->got - 1 - p->n, 0)) > 0)
 		p->n += (size_t)n;
 	if (p->n == sizeof p->got - 1)
 		return;
@@ -211,7 +212,8 @@ struct dns *dns_new(struct loop *loop, const char *servers)
 
 void dns_free(struct dns *d)
 {
-	dns_made -= d != NULL;
+	if (d)
+		dns_made--;
 	mem_free(MEM_OTHER, d);
 }
 
@@ -263,7 +265,8 @@ static void dns_say(const char *name, const char *addresses, uint32_t ttl_s)
 
 /* ---- the model */
 
-static struct cluster_cfg *cluster_new(struct model *m, const char *name, const struct listening *const *at, unsigned n)
+static struct cluster_cfg *cluster_new(struct model *m, const char *name,
+				       const struct listening *const *at, unsigned n)
 {
 	struct cluster_cfg *c = arena_zalloc(&m->arena, sizeof *c);
 	must(c);
@@ -291,7 +294,8 @@ static struct cluster_cfg *cluster_new(struct model *m, const char *name, const 
 		e->addr.port = ntohs(at[i]->addr.in4.sin_port);
 		e->weight = 1;
 	}
-	struct cluster_cfg **more = arena_alloc(&m->arena, (m->nclusters + 1) * sizeof(struct cluster_cfg *));
+	struct cluster_cfg **more =
+		arena_alloc(&m->arena, (m->nclusters + 1) * sizeof(struct cluster_cfg *));
 	must(more);
 	if (m->nclusters)
 		memcpy(more, m->clusters, m->nclusters * sizeof(struct cluster_cfg *));
@@ -346,7 +350,8 @@ static void on_event(struct call *c)
 	a->events++;
 }
 
-static void ask(struct asked *a, const struct model *m, const struct cluster_cfg *c, const char *method, const char *path)
+static void ask(struct asked *a, const struct model *m, const struct cluster_cfg *c,
+		const char *method, const char *path)
 {
 	memset(a, 0, sizeof *a);
 	arena_init(&a->arena, 1 << 20);
@@ -371,7 +376,8 @@ static void open_call(struct asked *a, struct upstream *u)
 	must(a->call);
 }
 
-static void get(struct asked *a, struct upstream *u, const struct model *m, const struct cluster_cfg *c, const char *path)
+static void get(struct asked *a, struct upstream *u, const struct model *m,
+		const struct cluster_cfg *c, const char *path)
 {
 	ask(a, m, c, "GET", path);
 	open_call(a, u);
