@@ -20,8 +20,9 @@ struct call_request {
 	struct arena *arena;	   /* response head, trailers and texts go here; lives until the call is over */
 	bool ended;		   /* no body follows */
 	int64_t length;		   /* of the body when known, -1: chunked. With ended: >= 0 writes content-length: length */
-	uint64_t timeout_us;	   /* from the whole request sent to the whole answer received; 0: none */
-	uint64_t idle_timeout_us;  /* unused by the h1 codec unless > 0: no byte either way for so long */
+	uint64_t timeout_us;	   /* from the owner's last request byte (call_open with ended, call_send with end, or an early answer) to the
+				    * last of the answer, over all attempts; 0: none */
+	uint64_t idle_timeout_us;  /* no byte either way for so long; 0: none */
 	const struct retry_policy *retry; /* NULL: only the implicit one */
 	unsigned priority;	   /* 0 DEFAULT, 1 HIGH: circuit breaker */
 	bool has_hash;
@@ -48,7 +49,7 @@ struct call {
 	enum failure_kind failure;
 	const char *failure_text; /* transport detail for logs, static or in arena; may be NULL */
 	struct head *head;	  /* in request.arena, slices into chunks the call keeps until it is over */
-	struct chunk *head_chunk; /* what head's slices point into; who needs them longer than the call takes a reference */
+	struct chunk *head_chunk; /* what head's slices point into, NULL: the arena; who needs them longer than the call takes a reference */
 	int64_t length;		  /* of the answer's body when announced, else -1 */
 	struct chain in;	  /* body received, not yet taken */
 	struct head *trailers;	  /* NULL: none */
@@ -64,12 +65,14 @@ struct call {
 	uint64_t bytes_sent, bytes_received;
 };
 
-/* event(c) may come in phase 2 or 3, never from inside call_open, call_send, call_took or call_cancel. */
+/* event(c) may come in any phase, never from inside call_open, call_send, call_took, call_hold, call_gather or call_cancel: it may only
+ * mark. It comes when any of what the owner reads has changed, and when call_room was 0 and is not any more. */
 /* NULL: no memory. Everything else that goes wrong comes as failed. */
 struct call *call_open(struct upstream *u, const struct call_request *rq, void (*event)(struct call *c), void *owner);
 /* Bytes the call takes now without growing past its buffer; 0: wait for the event that says room. */
 size_t call_room(const struct call *c);
-/* Moves all of bytes. end: the request ends here, trailers (may be NULL) live as long as the head. */
+/* Moves all of bytes. end: the request ends here, trailers (may be NULL) live as long as the head. More or less than the announced length is
+ * never sent: the call fails (FAILED_CLIENT_PROTOCOL). After the end, and for a request_lost, bytes are dropped. */
 void call_send(struct call *c, struct chain *bytes, bool end, const struct head *trailers);
 /* The owner has taken bytes off c->in: reading may go on. It stops while c->in holds 32 KiB or more, or hold is on. */
 void call_took(struct call *c);
@@ -77,7 +80,8 @@ void call_took(struct call *c);
 void call_hold(struct call *c, bool hold);
 /* Raises the buffer for c->in (a gathering filter); 0: back to normal. */
 void call_gather(struct call *c, size_t limit);
-/* Over: the connection goes back to its pool when the answer had ended exactly and the request was sent, else it is closed. c is gone. */
+/* Over: c is gone, with in, head and trailers. A connection goes back to its pool as soon as its answer has ended exactly and the request was
+ * sent, whether taken or not; one that has not come so far is closed now. */
 void call_close(struct call *c);
 /* As call_close, for an answer not yet complete; same effect when it is. */
 void call_cancel(struct call *c);
