@@ -13,8 +13,8 @@
 
 enum { OPTIONS_MAX = 16 };
 struct admin_hooks admin_hooks;
-static atomic_uint state;      /* enum admin_state */
-static atomic_bool failing;    /* /healthcheck/fail */
+static atomic_uint state;   /* enum admin_state */
+static atomic_bool failing; /* /healthcheck/fail */
 static time_t started;
 
 void admin_register(const struct admin_hooks *hooks)
@@ -51,7 +51,8 @@ static struct str decoded(struct arena *a, struct str s)
 	if (!out)
 		return (struct str){NULL, 0};
 	for (size_t i = 0; i < s.n; i++) {
-		int hi = s.p[i] == '%' && s.n - i > 2 ? hex_digit(s.p[i + 1]) : -1, lo = hi < 0 ? -1 : hex_digit(s.p[i + 2]);
+		int hi = s.p[i] == '%' && s.n - i > 2 ? hex_digit(s.p[i + 1]) : -1,
+		    lo = hi < 0 ? -1 : hex_digit(s.p[i + 2]);
 		if (lo >= 0) {
 			out[n++] = (char)(hi << 4 | lo);
 			i += 2;
@@ -97,7 +98,9 @@ struct ask {
 	struct str type;
 };
 
-static const struct str type_text = {"text/plain; charset=UTF-8", 25}, type_json = {"application/json", 16}, type_html = {"text/html; charset=UTF-8", 24};
+static const struct str type_text = {"text/plain; charset=UTF-8", 25},
+			type_json = {"application/json", 16},
+			type_html = {"text/html; charset=UTF-8", 24};
 
 static bool wants_json(const struct ask *q)
 {
@@ -181,20 +184,24 @@ static void stats_in(struct ask *q, enum stats_form form)
 		admin_hooks.status(admin_hooks.arg, &s);
 	const struct stats_extra extra[] = {
 		{"cluster_manager.active_clusters", q->model->nclusters},
-		{"listener_manager.total_listeners_active", q->model->nlisteners ? q->model->nlisteners - (q->model->admin != NULL) : 0},
+		{"listener_manager.total_listeners_active",
+		 q->model->nlisteners ? q->model->nlisteners - (q->model->admin != NULL) : 0},
 		{"listener_manager.workers_started", now != ADMIN_INITIALIZING},
 		{"postern.generation", s.generation},
 		{"postern.log_dropped", log_dropped() + sink_dropped()},
 		{"server.concurrency", admin_hooks.workers},
 		{"server.live", live()},
 		{"server.memory_allocated", bytes},
-		{"server.state", now == ADMIN_INITIALIZING ? 3 : live() ? 0 : 1},
+		{"server.state", now == ADMIN_INITIALIZING ? 3
+				 : live()                  ? 0
+							   : 1},
 		{"server.uptime", (uint64_t)(time(NULL) - started)},
 	};
 	q->type = form == STATS_JSON ? type_json : type_text;
 	struct str filter = query_get(&q->query, "filter");
 	bool used = query_get(&q->query, "usedonly").p != NULL;
-	if (stats_page(&q->page, q->model, form, filter, used, extra, sizeof extra / sizeof *extra, err, sizeof err))
+	if (stats_page(&q->page, q->model, form, filter, used, extra, sizeof extra / sizeof *extra,
+		       err, sizeof err))
 		return;
 	if (!*err) {
 		q->page.failed = true;
@@ -327,7 +334,8 @@ static void listeners(struct ask *q)
 		if (json)
 			listener_json(&q->page, l);
 		for (unsigned k = 0; k < l->naddresses && !json; k++)
-			page_addf(&q->page, "%.*s::%.*s\n", STR_ARG(l->name), STR_ARG(bound(l, k, buffer)));
+			page_addf(&q->page, "%.*s::%.*s\n", STR_ARG(l->name),
+				  STR_ARG(bound(l, k, buffer)));
 	}
 	if (json) {
 		json_close(&q->page);
@@ -353,8 +361,13 @@ static void tls_json(struct page *p, const struct tls_cfg *t)
 		return;
 	for (unsigned i = 0; i < t->ncerts || (i == 0 && t->has_ca); i++) {
 		json_open(p, NULL, '{');
-		cert_json(p, "ca_cert", t->has_ca && i == 0 ? (t->ca.path.p ? t->ca.path : inline_name) : STR(""));
-		cert_json(p, "cert_chain", i < t->ncerts ? (t->certs[i].chain.path.p ? t->certs[i].chain.path : inline_name) : STR(""));
+		cert_json(p, "ca_cert",
+			  t->has_ca && i == 0 ? (t->ca.path.p ? t->ca.path : inline_name)
+					      : STR(""));
+		cert_json(p, "cert_chain",
+			  i < t->ncerts ? (t->certs[i].chain.path.p ? t->certs[i].chain.path
+								    : inline_name)
+					: STR(""));
 		json_close(p);
 	}
 }
@@ -439,7 +452,8 @@ static void logging(struct ask *q)
 	}
 	page_add(&q->page, STR("active loggers:\n"));
 	for (int i = 0; i < LOG_PARTS; i++)
-		page_addf(&q->page, "  %s: %s\n", log_part_name((enum log_part)i), log_level_name((enum log_level)log_levels[i]));
+		page_addf(&q->page, "  %s: %s\n", log_part_name((enum log_part)i),
+			  log_level_name((enum log_level)log_levels[i]));
 	page_add(&q->page, STR("\n"));
 }
 
@@ -495,7 +509,8 @@ static void reset_counters(struct ask *q)
 
 static void memory(struct ask *q)
 {
-	static const char *const classes[MEM_CLASSES] = {"config", "connections", "exchanges", "buffers", "lua", "observability", "other"};
+	static const char *const classes[MEM_CLASSES] = {
+		"config", "connections", "exchanges", "buffers", "lua", "observability", "other"};
 	struct page *p = &q->page;
 	struct mem_totals t;
 	struct mallinfo2 m = mallinfo2();
@@ -514,7 +529,8 @@ static void memory(struct ask *q)
 	json_quoted(p, "pageheap_unmapped", 0);
 	json_quoted(p, "pageheap_free", m.fordblks);
 	json_quoted(p, "total_thread_cache", 0);
-	json_quoted(p, "total_physical_bytes", resident * (unsigned long long)sysconf(_SC_PAGESIZE));
+	json_quoted(p, "total_physical_bytes",
+		    resident * (unsigned long long)sysconf(_SC_PAGESIZE));
 	json_open(p, "by_class", '{');
 	for (int i = 0; i < MEM_CLASSES; i++)
 		json_quoted(p, classes[i], t.bytes[i]);
@@ -529,10 +545,10 @@ static void runtime(struct ask *q)
 	q->type = type_json;
 	json_open(p, NULL, '{');
 	json_open(p, "entries", '{');
-#define X(field, key, def, min, max)                                                               \
-	snprintf(b, sizeof b, "%llu", (unsigned long long)q->model->options.field);                \
-	json_open(p, "postern." key, '{');                                                         \
-	json_string(p, "final_value", str_of(b));                                                  \
+#define X(field, key, def, min, max)                                                \
+	snprintf(b, sizeof b, "%llu", (unsigned long long)q->model->options.field); \
+	json_open(p, "postern." key, '{');                                          \
+	json_string(p, "final_value", str_of(b));                                   \
 	json_close(p);
 	OPTIONS(X)
 #undef X
@@ -548,7 +564,8 @@ static void home(struct ask *q)
 
 static void help(struct ask *q);
 
-/* changes: POST only. may_show: as it stands, without parameters, it changes nothing and may be asked for by GET. */
+/* changes: POST only. may_show: as it stands, without parameters, it changes nothing and may be
+ * asked for by GET. */
 static const struct path {
 	const char *path, *what;
 	void (*serve)(struct ask *q);
@@ -566,14 +583,16 @@ static const struct path {
 	{"/logging", "query/change logging levels", logging, true, true},
 	{"/memory", "print current allocation/heap usage", memory, false, false},
 	{"/quitquitquit", "exit the server", quit, true, false},
-	{"/ready", "print server state, return 200 if LIVE, otherwise return 503", ready, false, false},
+	{"/ready", "print server state, return 200 if LIVE, otherwise return 503", ready, false,
+	 false},
 	{"/reload", "read the configuration again", reload, true, false},
 	{"/reopen_logs", "reopen access logs", reopen_logs, true, false},
 	{"/reset_counters", "reset all counters to zero", reset_counters, true, false},
 	{"/runtime", "print postern's own options", runtime, false, false},
 	{"/server_info", "print server version/status information", server_info, false, false},
 	{"/stats", "print server stats", stats, false, false},
-	{"/stats/prometheus", "print server stats in prometheus format", stats_prometheus, false, false},
+	{"/stats/prometheus", "print server stats in prometheus format", stats_prometheus, false,
+	 false},
 };
 enum { PATHS = sizeof paths / sizeof *paths };
 
@@ -581,15 +600,18 @@ static void help(struct ask *q)
 {
 	page_add(&q->page, STR("admin commands are:\n"));
 	for (int i = 0; i < PATHS; i++)
-		page_addf(&q->page, "  %s%s: %s\n", paths[i].path, paths[i].changes ? " (POST)" : "", paths[i].what);
+		page_addf(&q->page, "  %s%s: %s\n", paths[i].path,
+			  paths[i].changes ? " (POST)" : "", paths[i].what);
 }
 
 /* --- the filter --- */
 
-/* A browser on a page from elsewhere may send a form here; it says where it comes from (Fetch Metadata; RFC 6454 Origin before that). */
+/* A browser on a page from elsewhere may send a form here; it says where it comes from (Fetch
+ * Metadata; RFC 6454 Origin before that). */
 static bool from_elsewhere(const struct head *h)
 {
-	struct str site = head_value(h, FIELD_SEC_FETCH_SITE), origin = head_value(h, FIELD_ORIGIN), host = head_value(h, FIELD_AUTHORITY);
+	struct str site = head_value(h, FIELD_SEC_FETCH_SITE), origin = head_value(h, FIELD_ORIGIN),
+		   host = head_value(h, FIELD_AUTHORITY);
 	if (site.p)
 		return !str_eq(site, STR("same-origin")) && !str_eq(site, STR("none"));
 	if (!origin.p)
@@ -615,12 +637,14 @@ static void serve(struct ask *q, struct str path)
 	if (h->method != METHOD_POST && !(read && shows)) {
 		struct str method = head_value(h, FIELD_METHOD);
 		q->status = 405;
-		page_addf(&q->page, "Method %.*s not allowed, %s required.", (int)(method.n > 32 ? 32 : method.n), method.p ? method.p : "",
+		page_addf(&q->page, "Method %.*s not allowed, %s required.",
+			  (int)(method.n > 32 ? 32 : method.n), method.p ? method.p : "",
 			  it->changes ? "POST" : "GET");
 		return;
 	}
 	if (it->changes && !shows)
-		log_line(LOG_ADMIN, LOG_INFO, "%s, asked for by %.*s", it->path, STR_ARG(q->ex->peer->remote));
+		log_line(LOG_ADMIN, LOG_INFO, "%s, asked for by %.*s", it->path,
+			 STR_ARG(q->ex->peer->remote));
 	if (it->changes && !read && from_elsewhere(h)) {
 		q->status = 403;
 		page_add(&q->page, STR("requests from pages of other sites are refused\n"));
@@ -638,11 +662,16 @@ static enum verdict admin_request(struct exchange *ex, const struct filter_cfg *
 	str_cut(head_value(&ex->req.head, FIELD_PATH), '?', &path, &q.query.text);
 	serve(&q, path);
 	struct str length = arena_printf(&ex->arena, "%zu", q.page.body.n);
-	bool good = !q.page.failed && !ex->arena.over && length.p && head_init(h, &ex->arena, true, 12) && head_set_status(h, q.status) &&
-		    head_add_id(h, FIELD_CONTENT_TYPE, q.type) && head_add_id(h, FIELD_CACHE_CONTROL, STR("no-cache, max-age=0")) &&
-		    head_add(h, STR("x-content-type-options"), STR("nosniff")) && head_add_id(h, FIELD_CONTENT_LENGTH, length);
+	bool good = !q.page.failed && !ex->arena.over && length.p &&
+		    head_init(h, &ex->arena, true, 12) && head_set_status(h, q.status) &&
+		    head_add_id(h, FIELD_CONTENT_TYPE, q.type) &&
+		    head_add_id(h, FIELD_CACHE_CONTROL, STR("no-cache, max-age=0")) &&
+		    head_add(h, STR("x-content-type-options"), STR("nosniff")) &&
+		    head_add_id(h, FIELD_CONTENT_LENGTH, length);
 	if (good && q.status == 405)
-		good = head_add_id(h, FIELD_ALLOW, str_starts(path, STR("/logging")) ? STR("GET, POST") : STR("POST"));
+		good = head_add_id(h, FIELD_ALLOW,
+				   str_starts(path, STR("/logging")) ? STR("GET, POST")
+								     : STR("POST"));
 	if (!good) {
 		chain_clear(&q.page.body);
 		exch_fail(ex, FAILED_MEMORY);

@@ -1,7 +1,8 @@
 /* src/admin/admin.h
  *
- * The admin pages, served as a terminal filter ("postern.admin") on their own listener. Shows what obs, upstream and control know; changes nothing but
- * drain, log level and the health answer, through the hooks that main registers.
+ * The admin pages, served as a terminal filter ("postern.admin") on their own listener. Shows what
+ * obs, upstream and control know; changes nothing but drain, log level and the health answer,
+ * through the hooks that main registers.
  */
 #pragma once
 #include "control/control.h"
@@ -20,11 +21,14 @@ struct admin_option { /* a command line option, for /server_info */
 };
 /* All may be NULL. Called on the worker that serves the page. */
 struct admin_hooks {
-	bool (*order)(void *arg, enum admin_order what); /* any thread; carried out later. False: no memory */
-	bool (*dump)(void *arg, const struct model *m, char **out, size_t *n); /* config as JSON, free()d by the caller */
+	bool (*order)(void *arg,
+		      enum admin_order what); /* any thread; carried out later. False: no memory */
+	bool (*dump)(void *arg, const struct model *m, char **out,
+		     size_t *n); /* config as JSON, free()d by the caller */
 	void (*status)(void *arg, struct control_status *out);
 	/* The address a listener is bound to (a port 0 resolved), "" when unknown. */
-	struct str (*address)(void *arg, const struct listener_cfg *l, unsigned address, char out[128]);
+	struct str (*address)(void *arg, const struct listener_cfg *l, unsigned address,
+			      char out[128]);
 	void *arg;
 	unsigned workers;
 	const struct admin_option *options; /* the list is copied (at most 16), the texts are not */

@@ -27,8 +27,9 @@ struct stats_extra {
 };
 enum stats_form { STATS_TEXT, STATS_JSON, STATS_PROMETHEUS };
 /* filter .p NULL: all. False: err says why (bad expression), or "" for no memory. */
-bool stats_page(struct page *p, const struct model *m, enum stats_form form, struct str filter, bool used_only, const struct stats_extra *extra,
-		unsigned nextra, char *err, size_t cap);
+bool stats_page(struct page *p, const struct model *m, enum stats_form form, struct str filter,
+		bool used_only, const struct stats_extra *extra, unsigned nextra, char *err,
+		size_t cap);
 
 /* --- prom.c --- */
 /* Names that stand for themselves in statistics, dots and all: sorted by str_cmp. */
@@ -37,8 +38,10 @@ struct prom_known {
 	unsigned nclusters, nhttps, nlisteners;
 };
 enum { PROM_NAME = 512 };
-/* The Prometheus name of a statistic and its labels ("a=\"b\",c=\"d\""), as Envoy's tags make them; both NUL-terminated. */
-void prom_name(struct str stat, const struct prom_known *k, char name[PROM_NAME], char labels[PROM_NAME]);
+/* The Prometheus name of a statistic and its labels ("a=\"b\",c=\"d\""), as Envoy's tags make them;
+ * both NUL-terminated. */
+void prom_name(struct str stat, const struct prom_known *k, char name[PROM_NAME],
+	       char labels[PROM_NAME]);
 
 /* --- clusters_page.c --- */
 void clusters_page(struct page *p, const struct model *m, bool json);

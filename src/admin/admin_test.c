@@ -9,7 +9,8 @@
 static struct endpoint_row fake_rows[2];
 
 /* in place of upstream's */
-void upstream_rows(const struct model *m, void (*row)(void *arg, const struct endpoint_row *r), void *arg)
+void upstream_rows(const struct model *m, void (*row)(void *arg, const struct endpoint_row *r),
+		   void *arg)
 {
 	for (unsigned i = 0; i < 2 && i < m->nclusters; i++) {
 		fake_rows[i].cluster = m->clusters[i];
@@ -48,7 +49,8 @@ static void json(void)
 	json_close(&p);
 	json_quoted(&p, "big", UINT64_MAX);
 	json_close(&p);
-	same(taken(&p), "{\n \"a\\\"b\": \"c\\\\\\\"\\u000a\\u0001\\u007f\xc3\xa4\",\n \"list\": [\n  1,\n  {},\n  null\n ],\n \"big\": \"18446744073709551615\"\n}\n");
+	same(taken(&p), "{\n \"a\\\"b\": \"c\\\\\\\"\\u000a\\u0001\\u007f\xc3\xa4\",\n \"list\": "
+			"[\n  1,\n  {},\n  null\n ],\n \"big\": \"18446744073709551615\"\n}\n");
 	p.compact = true;
 	json_open(&p, NULL, '[');
 	json_open(&p, NULL, '{');
@@ -72,7 +74,8 @@ static void queries(void)
 {
 	struct arena a;
 	arena_init(&a, SIZE_MAX);
-	const struct query q = {.text = STR("filter=a%2eb+c&usedonly&x=%zz%4&y=1=2&=z&"), .arena = &a};
+	const struct query q = {.text = STR("filter=a%2eb+c&usedonly&x=%zz%4&y=1=2&=z&"),
+				.arena = &a};
 	must(str_eq(query_get(&q, "filter"), STR("a.b+c")));
 	must(query_get(&q, "usedonly").p && query_get(&q, "usedonly").n == 0);
 	must(str_eq(query_get(&q, "x"), STR("%zz%4")));
@@ -93,19 +96,32 @@ static void prom_is(const char *stat, const struct prom_known *k, const char *wa
 
 static void prometheus_names(void)
 {
-	struct str clusters[] = {STR("a"), STR("a.b"), STR("web")}, https[] = {STR("in")}, listeners[] = {STR("127.0.0.1_80"), STR("[::1]:80")};
+	struct str clusters[] = {STR("a"), STR("a.b"), STR("web")}, https[] = {STR("in")},
+		   listeners[] = {STR("127.0.0.1_80"), STR("[::1]:80")};
 	const struct prom_known k = {clusters, https, listeners, 3, 1, 2}, none = {0};
-	prom_is("cluster.web.upstream_rq_total", &k, "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"web\"}");
-	prom_is("cluster.a.b.upstream_rq_total", &k, "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"a.b\"}");
+	prom_is("cluster.web.upstream_rq_total", &k,
+		"envoy_cluster_upstream_rq_total{envoy_cluster_name=\"web\"}");
+	prom_is("cluster.a.b.upstream_rq_total", &k,
+		"envoy_cluster_upstream_rq_total{envoy_cluster_name=\"a.b\"}");
 	prom_is("cluster.a.c", &k, "envoy_cluster_c{envoy_cluster_name=\"a\"}");
-	prom_is("cluster.other.ssl.handshake", &k, "envoy_cluster_ssl_handshake{envoy_cluster_name=\"other\"}");
+	prom_is("cluster.other.ssl.handshake", &k,
+		"envoy_cluster_ssl_handshake{envoy_cluster_name=\"other\"}");
 	prom_is("cluster.a.b.c", &none, "envoy_cluster_b_c{envoy_cluster_name=\"a\"}");
-	prom_is("cluster.web.upstream_rq_2xx", &k, "envoy_cluster_upstream_rq_xx{envoy_response_code_class=\"2\",envoy_cluster_name=\"web\"}");
-	prom_is("cluster.web.upstream_rq_503", &k, "envoy_cluster_upstream_rq{envoy_response_code=\"503\",envoy_cluster_name=\"web\"}");
-	prom_is("cluster.web.upstream_rq_abc", &k, "envoy_cluster_upstream_rq_abc{envoy_cluster_name=\"web\"}");
-	prom_is("http.in.downstream_rq_4xx", &k, "envoy_http_downstream_rq_xx{envoy_response_code_class=\"4\",envoy_http_conn_manager_prefix=\"in\"}");
-	prom_is("listener.127.0.0.1_80.downstream_cx_total", &k, "envoy_listener_downstream_cx_total{envoy_listener_address=\"127.0.0.1_80\"}");
-	prom_is("listener.[::1]:80.ssl.handshake", &k, "envoy_listener_ssl_handshake{envoy_listener_address=\"[::1]:80\"}");
+	prom_is("cluster.web.upstream_rq_2xx", &k,
+		"envoy_cluster_upstream_rq_xx{envoy_response_code_class=\"2\",envoy_cluster_name="
+		"\"web\"}");
+	prom_is("cluster.web.upstream_rq_503", &k,
+		"envoy_cluster_upstream_rq{envoy_response_code=\"503\",envoy_cluster_name="
+		"\"web\"}");
+	prom_is("cluster.web.upstream_rq_abc", &k,
+		"envoy_cluster_upstream_rq_abc{envoy_cluster_name=\"web\"}");
+	prom_is("http.in.downstream_rq_4xx", &k,
+		"envoy_http_downstream_rq_xx{envoy_response_code_class=\"4\",envoy_http_conn_"
+		"manager_prefix=\"in\"}");
+	prom_is("listener.127.0.0.1_80.downstream_cx_total", &k,
+		"envoy_listener_downstream_cx_total{envoy_listener_address=\"127.0.0.1_80\"}");
+	prom_is("listener.[::1]:80.ssl.handshake", &k,
+		"envoy_listener_ssl_handshake{envoy_listener_address=\"[::1]:80\"}");
 	prom_is("server.live", &k, "envoy_server_live{}");
 	prom_is("cluster.", &k, "envoy_cluster_{}");
 	prom_is("a-b c.d", &k, "envoy_a_b_c_d{}");
@@ -128,52 +144,84 @@ static void statistics(void)
 	const struct stats_extra extra[] = {{"server.live", 1}};
 	char err[512];
 	struct page p = {0};
-	stat_id rq = stat_register(STAT_COUNTER, STR("cluster.web.up_rq_2xx")), active = stat_register(STAT_GAUGE, STR("cluster.web.active")),
-		time_id = stat_register(STAT_HISTOGRAM, STR("cluster.web.rq_time")), unused = stat_register(STAT_COUNTER, STR("cluster.web.unused"));
+	stat_id rq = stat_register(STAT_COUNTER, STR("cluster.web.up_rq_2xx")),
+		active = stat_register(STAT_GAUGE, STR("cluster.web.active")),
+		time_id = stat_register(STAT_HISTOGRAM, STR("cluster.web.rq_time")),
+		unused = stat_register(STAT_COUNTER, STR("cluster.web.unused"));
 	must(rq && active && time_id && unused);
 	stat_add(rq, 3);
 	stat_sub(active, 1); /* another thread has added it */
-	must(stats_page(&p, &m, STATS_TEXT, (struct str){NULL, 0}, false, extra, 1, err, sizeof err));
-	same(taken(&p), "cluster.web.active: -1\ncluster.web.unused: 0\ncluster.web.up_rq_2xx: 3\nserver.live: 1\ncluster.web.rq_time: No recorded values\n");
+	must(stats_page(&p, &m, STATS_TEXT, (struct str){NULL, 0}, false, extra, 1, err,
+			sizeof err));
+	same(taken(&p), "cluster.web.active: -1\ncluster.web.unused: 0\ncluster.web.up_rq_2xx: "
+			"3\nserver.live: 1\ncluster.web.rq_time: No recorded values\n");
 	for (int i = 1; i <= 10; i++)
 		stat_record(time_id, (uint64_t)i);
 	must(stats_page(&p, &m, STATS_TEXT, STR("rq_|^server"), true, extra, 1, err, sizeof err));
 	const char *got = taken(&p);
-	must(strstr(got, "cluster.web.up_rq_2xx: 3\nserver.live: 1\ncluster.web.rq_time: P0(nan,1) ") && strstr(got, " P100(nan,10)\n"));
-	must(stats_page(&p, &m, STATS_JSON, STR("rq_2xx$|server"), false, extra, 1, err, sizeof err));
-	same(taken(&p), "{\"stats\":[{\"name\":\"cluster.web.up_rq_2xx\",\"value\":3},{\"name\":\"server.live\",\"value\":1}]}");
+	must(strstr(got,
+		    "cluster.web.up_rq_2xx: 3\nserver.live: 1\ncluster.web.rq_time: P0(nan,1) ") &&
+	     strstr(got, " P100(nan,10)\n"));
+	must(stats_page(&p, &m, STATS_JSON, STR("rq_2xx$|server"), false, extra, 1, err,
+			sizeof err));
+	same(taken(&p), "{\"stats\":[{\"name\":\"cluster.web.up_rq_2xx\",\"value\":3},{\"name\":"
+			"\"server.live\",\"value\":1}]}");
 	must(stats_page(&p, &m, STATS_JSON, STR("rq_time"), false, extra, 1, err, sizeof err));
 	got = taken(&p);
-	must(strstr(got, "{\"stats\":[{\"histograms\":{\"supported_quantiles\":[0,25,50,75,90,95,99,99.5,99.9,100],\"computed_quantiles\":[{\"name\":"
-			 "\"cluster.web.rq_time\",\"values\":[{\"cumulative\":1,\"interval\":null}") == got);
-	must(stats_page(&p, &m, STATS_PROMETHEUS, STR("rq_|active"), false, extra, 1, err, sizeof err));
+	must(strstr(got,
+		    "{\"stats\":[{\"histograms\":{\"supported_quantiles\":[0,25,50,75,90,95,99,99."
+		    "5,99.9,100],\"computed_quantiles\":[{\"name\":"
+		    "\"cluster.web.rq_time\",\"values\":[{\"cumulative\":1,\"interval\":null}") ==
+	     got);
+	must(stats_page(&p, &m, STATS_PROMETHEUS, STR("rq_|active"), false, extra, 1, err,
+			sizeof err));
 	got = taken(&p);
-	must(strstr(got, "# TYPE envoy_cluster_active gauge\nenvoy_cluster_active{envoy_cluster_name=\"web\"} -1\n") == got);
-	must(strstr(got, "# TYPE envoy_cluster_up_rq_xx counter\nenvoy_cluster_up_rq_xx{envoy_response_code_class=\"2\",envoy_cluster_name=\"web\"} 3\n"));
-	must(strstr(got, "# TYPE envoy_cluster_rq_time histogram\nenvoy_cluster_rq_time_bucket{envoy_cluster_name=\"web\",le=\"0.5\"} 0\n"
-			 "envoy_cluster_rq_time_bucket{envoy_cluster_name=\"web\",le=\"1\"} 1\nenvoy_cluster_rq_time_bucket{envoy_cluster_name=\"web\","
-			 "le=\"5\"} 5\nenvoy_cluster_rq_time_bucket{envoy_cluster_name=\"web\",le=\"10\"} 10\n"));
-	must(strstr(got, "le=\"+Inf\"} 10\nenvoy_cluster_rq_time_sum{envoy_cluster_name=\"web\"} 55\nenvoy_cluster_rq_time_count{envoy_cluster_name=\"web\"} 10\n"));
-	must(!stats_page(&p, &m, STATS_TEXT, STR("("), false, extra, 1, err, sizeof err) && strstr(err, "Invalid re2 regex"));
+	must(strstr(got, "# TYPE envoy_cluster_active "
+			 "gauge\nenvoy_cluster_active{envoy_cluster_name=\"web\"} -1\n") == got);
+	must(strstr(got, "# TYPE envoy_cluster_up_rq_xx "
+			 "counter\nenvoy_cluster_up_rq_xx{envoy_response_code_class=\"2\",envoy_"
+			 "cluster_name=\"web\"} 3\n"));
+	must(strstr(
+		got,
+		"# TYPE envoy_cluster_rq_time "
+		"histogram\nenvoy_cluster_rq_time_bucket{envoy_cluster_name=\"web\",le=\"0.5\"} 0\n"
+		"envoy_cluster_rq_time_bucket{envoy_cluster_name=\"web\",le=\"1\"} "
+		"1\nenvoy_cluster_rq_time_bucket{envoy_cluster_name=\"web\","
+		"le=\"5\"} 5\nenvoy_cluster_rq_time_bucket{envoy_cluster_name=\"web\",le=\"10\"} "
+		"10\n"));
+	must(strstr(got, "le=\"+Inf\"} 10\nenvoy_cluster_rq_time_sum{envoy_cluster_name=\"web\"} "
+			 "55\nenvoy_cluster_rq_time_count{envoy_cluster_name=\"web\"} 10\n"));
+	must(!stats_page(&p, &m, STATS_TEXT, STR("("), false, extra, 1, err, sizeof err) &&
+	     strstr(err, "Invalid re2 regex"));
 	must(!p.body.n);
 }
 
 static void clusters_shown(void)
 {
-	static struct cluster_cfg web = {.name = {"web", 3}, .breakers = {{1, 2, 3, 4}, {5, 6, 7, 8}}}, bare = {.name = {"bare", 4}};
+	static struct cluster_cfg web = {.name = {"web", 3},
+					 .breakers = {{1, 2, 3, 4}, {5, 6, 7, 8}}},
+				  bare = {.name = {"bare", 4}};
 	struct cluster_cfg *clusters[] = {&web, &bare};
-	const struct model m = {.clusters = clusters, .nclusters = 1}, both = {.clusters = clusters, .nclusters = 2};
+	const struct model m = {.clusters = clusters, .nclusters = 1},
+			   both = {.clusters = clusters, .nclusters = 2};
 	struct page p = {0};
-	fake_rows[0] = (struct endpoint_row){.address = "10.0.0.1:80", .hostname = "web.example", .weight = 2, .healthy = true, .rq_total = 9};
+	fake_rows[0] = (struct endpoint_row){.address = "10.0.0.1:80",
+					     .hostname = "web.example",
+					     .weight = 2,
+					     .healthy = true,
+					     .rq_total = 9};
 	fake_rows[1] = (struct endpoint_row){.address = "[::1]:81", .weight = 1, .priority = 1};
 	clusters_page(&p, &both, false);
 	const char *got = taken(&p);
-	must(strstr(got, "web::default_priority::max_connections::1\n") && strstr(got, "web::high_priority::max_retries::8\n"));
-	must(strstr(got, "web::10.0.0.1:80::rq_total::9\n") && strstr(got, "web::10.0.0.1:80::health_flags::healthy\n"));
+	must(strstr(got, "web::default_priority::max_connections::1\n") &&
+	     strstr(got, "web::high_priority::max_retries::8\n"));
+	must(strstr(got, "web::10.0.0.1:80::rq_total::9\n") &&
+	     strstr(got, "web::10.0.0.1:80::health_flags::healthy\n"));
 	must(strstr(got, "bare::[::1]:81::priority::1\n") && !strstr(got, "web::[::1]"));
 	clusters_page(&p, &m, true);
 	got = taken(&p);
-	must(strstr(got, "\"name\": \"web\"") && strstr(got, "\"port_value\": 80\n") && strstr(got, "\"hostname\": \"web.example\""));
+	must(strstr(got, "\"name\": \"web\"") && strstr(got, "\"port_value\": 80\n") &&
+	     strstr(got, "\"hostname\": \"web.example\""));
 	clusters_page(&p, &both, true);
 	must(strstr(taken(&p), "\"address\": \"::1\",\n       \"port_value\": 81\n"));
 }

@@ -8,7 +8,7 @@ struct rows {
 	struct row {
 		struct row *next;
 		struct endpoint_row r;
-	} *first, **last;
+	} * first, **last;
 	bool failed;
 };
 
@@ -39,20 +39,25 @@ static void host_text(struct page *p, const struct cluster_cfg *c, const struct 
 		const char *name;
 		uint64_t value;
 	} counts[] = {
-		{"cx_active", r->cx_active},   {"cx_connect_fail", r->cx_connect_fail}, {"cx_total", r->cx_total},
-		{"rq_active", r->rq_active},   {"rq_error", r->rq_error},	        {"rq_success", r->rq_success},
+		{"cx_active", r->cx_active},   {"cx_connect_fail", r->cx_connect_fail},
+		{"cx_total", r->cx_total},     {"rq_active", r->rq_active},
+		{"rq_error", r->rq_error},     {"rq_success", r->rq_success},
 		{"rq_timeout", r->rq_timeout}, {"rq_total", r->rq_total},
 	};
 	for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-		page_addf(p, "%.*s::%s::%s::%llu\n", STR_ARG(c->name), r->address, counts[i].name, (unsigned long long)counts[i].value);
+		page_addf(p, "%.*s::%s::%s::%llu\n", STR_ARG(c->name), r->address, counts[i].name,
+			  (unsigned long long)counts[i].value);
 	page_addf(p, "%.*s::%s::hostname::%s\n", STR_ARG(c->name), r->address, r->hostname);
-	page_addf(p, "%.*s::%s::health_flags::%s\n", STR_ARG(c->name), r->address, r->healthy ? "healthy" : "/failed_eds_health");
+	page_addf(p, "%.*s::%s::health_flags::%s\n", STR_ARG(c->name), r->address,
+		  r->healthy ? "healthy" : "/failed_eds_health");
 	page_addf(p, "%.*s::%s::weight::%u\n", STR_ARG(c->name), r->address, r->weight);
-	page_addf(p, "%.*s::%s::region::\n%.*s::%s::zone::\n%.*s::%s::sub_zone::\n", STR_ARG(c->name), r->address, STR_ARG(c->name), r->address,
-		  STR_ARG(c->name), r->address);
+	page_addf(p, "%.*s::%s::region::\n%.*s::%s::zone::\n%.*s::%s::sub_zone::\n",
+		  STR_ARG(c->name), r->address, STR_ARG(c->name), r->address, STR_ARG(c->name),
+		  r->address);
 	page_addf(p, "%.*s::%s::canary::false\n", STR_ARG(c->name), r->address);
 	page_addf(p, "%.*s::%s::priority::%u\n", STR_ARG(c->name), r->address, r->priority);
-	page_addf(p, "%.*s::%s::success_rate::-1\n%.*s::%s::local_origin_success_rate::-1\n", STR_ARG(c->name), r->address, STR_ARG(c->name), r->address);
+	page_addf(p, "%.*s::%s::success_rate::-1\n%.*s::%s::local_origin_success_rate::-1\n",
+		  STR_ARG(c->name), r->address, STR_ARG(c->name), r->address);
 }
 
 static void cluster_text(struct page *p, const struct cluster_cfg *c, const struct rows *rows)
@@ -60,10 +65,14 @@ static void cluster_text(struct page *p, const struct cluster_cfg *c, const stru
 	page_addf(p, "%.*s::observability_name::%.*s\n", STR_ARG(c->name), STR_ARG(shown_name(c)));
 	for (int i = 0; i < 2; i++) {
 		const struct breaker *b = &c->breakers[i];
-		page_addf(p, "%.*s::%s_priority::max_connections::%u\n", STR_ARG(c->name), priorities[i], b->max_connections);
-		page_addf(p, "%.*s::%s_priority::max_pending_requests::%u\n", STR_ARG(c->name), priorities[i], b->max_pending);
-		page_addf(p, "%.*s::%s_priority::max_requests::%u\n", STR_ARG(c->name), priorities[i], b->max_requests);
-		page_addf(p, "%.*s::%s_priority::max_retries::%u\n", STR_ARG(c->name), priorities[i], b->max_retries);
+		page_addf(p, "%.*s::%s_priority::max_connections::%u\n", STR_ARG(c->name),
+			  priorities[i], b->max_connections);
+		page_addf(p, "%.*s::%s_priority::max_pending_requests::%u\n", STR_ARG(c->name),
+			  priorities[i], b->max_pending);
+		page_addf(p, "%.*s::%s_priority::max_requests::%u\n", STR_ARG(c->name),
+			  priorities[i], b->max_requests);
+		page_addf(p, "%.*s::%s_priority::max_retries::%u\n", STR_ARG(c->name),
+			  priorities[i], b->max_retries);
 	}
 	page_addf(p, "%.*s::added_via_api::false\n", STR_ARG(c->name));
 	for (const struct row *row = rows->first; row; row = row->next)

@@ -49,7 +49,8 @@ static void escaped(struct page *p, struct str s)
 		if (c == '"' || c == '\\') {
 			b[n++] = '\\';
 			b[n++] = (char)c;
-		} else if (c < 0x20 || c == 0x7f) { /* what is shown here is configured, so it is UTF-8 */
+		} else if (c < 0x20 ||
+			   c == 0x7f) { /* what is shown here is configured, so it is UTF-8 */
 			n += (size_t)snprintf(b + n, 8, "\\u%04x", c);
 		} else {
 			b[n++] = (char)c;

@@ -1,7 +1,7 @@
 /* src/admin/page.h
  *
- * A page being written: text, or JSON by json_open, json_field and json_close. Memory that runs out makes failed sticky; the page is
- * then not sent. Worker's thread.
+ * A page being written: text, or JSON by json_open, json_field and json_close. Memory that runs out
+ * makes failed sticky; the page is then not sent. Worker's thread.
  */
 #pragma once
 #include "base/chain.h"
@@ -22,7 +22,8 @@ struct page {
 void page_add(struct page *p, struct str s);
 void page_addf(struct page *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Opens a map '{' or a list '['; key: of the member in the map around it, NULL in a list and at the top. */
+/* Opens a map '{' or a list '['; key: of the member in the map around it, NULL in a list and at the
+ * top. */
 void json_open(struct page *p, const char *key, char bracket);
 void json_close(struct page *p);
 /* A member with a JSON text as its value: a number, true, null … */

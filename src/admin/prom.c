@@ -8,7 +8,8 @@ static int by_name(const void *key, const void *row)
 	return str_cmp(*(const struct str *)key, *(const struct str *)row);
 }
 
-/* How much of s, up to a dot, is the name of a thing: the longest known one, else up to the first dot. */
+/* How much of s, up to a dot, is the name of a thing: the longest known one, else up to the first
+ * dot. */
 static size_t thing(struct str s, const struct str *known, unsigned n)
 {
 	size_t first = 0, best = 0;
@@ -40,14 +41,16 @@ static void put_name(struct build *b, struct str s)
 {
 	for (size_t i = 0; i < s.n; i++) {
 		char c = s.p[i];
-		bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+		bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			  (c >= '0' && c <= '9') || c == '_';
 		put(b, ok ? c : '_');
 	}
 }
 
 static void put_label(struct build *b, const char *name, struct str value)
 {
-	if (b->n + 2 * value.n + strlen(name) + 8 > PROM_NAME) /* a label in half would break the page */
+	if (b->n + 2 * value.n + strlen(name) + 8 >
+	    PROM_NAME) /* a label in half would break the page */
 		return;
 	if (b->n)
 		put(b, ',');
@@ -83,7 +86,8 @@ static struct str response_code(struct str s, struct build *labels)
 	return s;
 }
 
-void prom_name(struct str stat, const struct prom_known *k, char name[PROM_NAME], char labels[PROM_NAME])
+void prom_name(struct str stat, const struct prom_known *k, char name[PROM_NAME],
+	       char labels[PROM_NAME])
 {
 	const struct {
 		struct str prefix;

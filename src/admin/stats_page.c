@@ -66,7 +66,8 @@ static bool used_histogram(stat_id id)
 	return s.count != 0;
 }
 
-static void collect(struct rows *rows, uint32_t count, const struct regex *filter, bool used_only, const struct stats_extra *extra, unsigned nextra)
+static void collect(struct rows *rows, uint32_t count, const struct regex *filter, bool used_only,
+		    const struct stats_extra *extra, unsigned nextra)
 {
 	for (uint32_t id = 1; id <= count; id++) {
 		struct stat_info info = stat_describe(id);
@@ -79,7 +80,8 @@ static void collect(struct rows *rows, uint32_t count, const struct regex *filte
 		keep(rows, &r, NULL, used_only);
 	}
 	for (unsigned i = 0; i < nextra; i++) {
-		struct row r = {.name = str_of(extra[i].name), .kind = STAT_GAUGE, .value = extra[i].value};
+		struct row r = {
+			.name = str_of(extra[i].name), .kind = STAT_GAUGE, .value = extra[i].value};
 		keep(rows, &r, filter, used_only);
 	}
 	if (rows->n)
@@ -110,7 +112,8 @@ static void text(struct page *p, const struct rows *rows)
 		stat_read_histogram(r->id, &s);
 		if (!s.count)
 			page_add(p, STR("No recorded values"));
-		for (int q = 0; s.count && q < QUANTILES; q++) /* Envoy's pairs are (interval,cumulative); here there are no intervals */
+		for (int q = 0; s.count && q < QUANTILES;
+		     q++) /* Envoy's pairs are (interval,cumulative); here there are no intervals */
 			page_addf(p, "%sP%g(nan,%.6g)", q ? " " : "", quantiles[q], s.p[q]);
 		page_add(p, STR("\n"));
 	}
@@ -159,7 +162,8 @@ static void json(struct page *p, const struct rows *rows)
 	for (; i < rows->n && rows->at[i].kind != STAT_HISTOGRAM; i++) {
 		const struct row *r = &rows->at[i];
 		char b[32];
-		snprintf(b, sizeof b, r->kind == STAT_GAUGE && r->id ? "%lld" : "%llu", (long long)r->value);
+		snprintf(b, sizeof b, r->kind == STAT_GAUGE && r->id ? "%lld" : "%llu",
+			 (long long)r->value);
 		json_open(p, NULL, '{');
 		json_string(p, "name", r->name);
 		json_field(p, "value", b);
@@ -183,7 +187,9 @@ static int by_prom(const void *x, const void *y)
 static void prom_histogram(struct page *p, const struct row *r)
 {
 	/* Envoy's default buckets */
-	static const double bounds[] = {0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000};
+	static const double bounds[] = {0.5,   1,      5,      10,      25,     50,    100,
+					250,   500,    1000,   2500,    5000,   10000, 30000,
+					60000, 300000, 600000, 1800000, 3600000};
 	enum { BOUNDS = sizeof bounds / sizeof *bounds };
 	uint64_t counts[BOUNDS], sum, all = stat_read_buckets(r->id, bounds, BOUNDS, counts, &sum);
 	const char *comma = *r->labels ? "," : "";
@@ -194,7 +200,8 @@ static void prom_histogram(struct page *p, const struct row *r)
 		page_add(p, str_of(r->prom));
 		page_add(p, STR("_bucket{"));
 		page_add(p, str_of(r->labels));
-		page_addf(p, "%sle=\"%s\"} %llu\n", comma, le, (unsigned long long)(i < BOUNDS ? counts[i] : all));
+		page_addf(p, "%sle=\"%s\"} %llu\n", comma, le,
+			  (unsigned long long)(i < BOUNDS ? counts[i] : all));
 	}
 	for (int i = 0; i < 2; i++) {
 		page_add(p, str_of(r->prom));
@@ -209,7 +216,8 @@ static struct str listener_stat_name(const struct listener_cfg *l)
 {
 	struct stat_info i = stat_describe(l->cx_total);
 	const struct str prefix = STR("listener."), suffix = STR(".downstream_cx_total");
-	if (l->cx_total && str_starts(i.name, prefix) && str_ends(i.name, suffix) && i.name.n > prefix.n + suffix.n)
+	if (l->cx_total && str_starts(i.name, prefix) && str_ends(i.name, suffix) &&
+	    i.name.n > prefix.n + suffix.n)
 		return (struct str){i.name.p + prefix.n, i.name.n - prefix.n - suffix.n};
 	return l->addresses[0].text;
 }
@@ -219,7 +227,8 @@ static int by_text(const void *x, const void *y)
 	return str_cmp(*(const struct str *)x, *(const struct str *)y);
 }
 
-/* The names of things of this model, as they stand in statistics. Without memory: fewer, and dots in names are misread. */
+/* The names of things of this model, as they stand in statistics. Without memory: fewer, and dots
+ * in names are misread. */
 static void learn(struct prom_known *k, const struct model *m, struct arena *a)
 {
 	unsigned chains = 1;
@@ -231,7 +240,9 @@ static void learn(struct prom_known *k, const struct model *m, struct arena *a)
 	if (!k->clusters || !k->listeners || !k->https)
 		return;
 	for (unsigned i = 0; i < m->nclusters; i++)
-		k->clusters[k->nclusters++] = m->clusters[i]->alt_stat_name.n ? m->clusters[i]->alt_stat_name : m->clusters[i]->name;
+		k->clusters[k->nclusters++] = m->clusters[i]->alt_stat_name.n
+						      ? m->clusters[i]->alt_stat_name
+						      : m->clusters[i]->name;
 	for (unsigned i = 0; i < m->nlisteners; i++) {
 		const struct listener_cfg *l = m->listeners[i];
 		if (l->naddresses)
@@ -264,7 +275,9 @@ static void prometheus(struct page *p, struct rows *rows, const struct model *m,
 	if (rows->n)
 		qsort(rows->at, rows->n, sizeof *rows->at, by_prom);
 	for (size_t i = 0; i < rows->n; i++) {
-		static const char *const kinds[] = {[STAT_COUNTER] = "counter", [STAT_GAUGE] = "gauge", [STAT_HISTOGRAM] = "histogram"};
+		static const char *const kinds[] = {[STAT_COUNTER] = "counter",
+						    [STAT_GAUGE] = "gauge",
+						    [STAT_HISTOGRAM] = "histogram"};
 		const struct row *r = &rows->at[i];
 		if (!i || strcmp(r[-1].prom, r->prom)) {
 			page_add(p, STR("# TYPE "));
@@ -284,8 +297,9 @@ static void prometheus(struct page *p, struct rows *rows, const struct model *m,
 	}
 }
 
-bool stats_page(struct page *p, const struct model *m, enum stats_form form, struct str filter, bool used_only, const struct stats_extra *extra,
-		unsigned nextra, char *err, size_t cap)
+bool stats_page(struct page *p, const struct model *m, enum stats_form form, struct str filter,
+		bool used_only, const struct stats_extra *extra, unsigned nextra, char *err,
+		size_t cap)
 {
 	uint32_t count = stat_count();
 	struct regex *expr = NULL;

@@ -9,8 +9,8 @@
 /* What an operator gave. */
 enum got {
 	GOT_NOTHING,
-	GOT_TEXT,   /* from outside: to be escaped */
-	GOT_SAFE,   /* our own: printable, no quotes */
+	GOT_TEXT, /* from outside: to be escaped */
+	GOT_SAFE, /* our own: printable, no quotes */
 	GOT_NUMBER,
 	GOT_TREE
 };
@@ -73,12 +73,14 @@ static inline char *put_time(char *p, uint64_t us)
 	return p + 24;
 }
 
-/* Envoy's own specifiers: %s seconds (a digit before the s changes nothing), %f and %1f..%9f the fraction; and of absl's, %E3S, %E*S, %E3f
- * and %E*f. The rest is strftime's. Writes the text of one specifier (from behind '%') and returns how much of fmt it took, 0: strftime's. */
+/* Envoy's own specifiers: %s seconds (a digit before the s changes nothing), %f and %1f..%9f the
+ * fraction; and of absl's, %E3S, %E*S, %E3f and %E*f. The rest is strftime's. Writes the text of
+ * one specifier (from behind '%') and returns how much of fmt it took, 0: strftime's. */
 static size_t own_specifier(struct str fmt, uint64_t us, char *out, size_t *n)
 {
 	static const struct {
-		const char *what, *text; /* of UTC; absl's that strftime has not, or has otherwise */
+		const char *what,
+			*text; /* of UTC; absl's that strftime has not, or has otherwise */
 	} zones[] = {{"Z", "UTC"}, {"Ez", "+00:00"}, {"E*z", "+00:00:00"}};
 	for (size_t k = 0; k < sizeof zones / sizeof *zones; k++) {
 		struct str what = str_of(zones[k].what);
@@ -151,7 +153,8 @@ static void custom_time(struct out *o, struct str fmt, uint64_t us)
 			used = fmt.n > 1 && (fmt.p[0] == 'E' || fmt.p[0] == 'O') ? 2 : 1;
 			memcpy(one + 1, fmt.p, used);
 			one[1 + used] = 0;
-			/* The format is the configuration's: its conversions are strftime's own to check. */
+			/* The format is the configuration's: its conversions are strftime's own to
+			 * check. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 			n = strftime(text, sizeof text, one, &tm);
@@ -203,13 +206,16 @@ static _Thread_local struct name_seen {
 
 static inline struct name_seen *name_slot(const struct exch_addr *a)
 {
-	return &names_seen[(a->in4.sin_addr.s_addr >> 24 ^ a->in4.sin_port ^ a->in4.sin_port >> 8) % 16];
+	return &names_seen[(a->in4.sin_addr.s_addr >> 24 ^ a->in4.sin_port ^ a->in4.sin_port >> 8) %
+			   16];
 }
 
 static inline const struct name_seen *known_address(const struct exch_addr *a)
 {
 	const struct name_seen *s = name_slot(a);
-	bool same = a->sa.sa_family == AF_INET && s->n && s->in.sin_addr.s_addr == a->in4.sin_addr.s_addr && s->in.sin_port == a->in4.sin_port;
+	bool same = a->sa.sa_family == AF_INET && s->n &&
+		    s->in.sin_addr.s_addr == a->in4.sin_addr.s_addr &&
+		    s->in.sin_port == a->in4.sin_port;
 	return same ? s : NULL;
 }
 
@@ -236,7 +242,8 @@ static void give_address(struct exchange *ex, struct result *r, const struct exc
 	}
 	/* A socket file: the exchange keeps only the family, the cluster knows the path. */
 	const struct cluster_cfg *c = ex->upstream_cluster;
-	for (unsigned i = 0; a->sa.sa_family == AF_UNIX && a == &ex->upstream_peer && c && i < c->nendpoints; i++) {
+	for (unsigned i = 0;
+	     a->sa.sa_family == AF_UNIX && a == &ex->upstream_peer && c && i < c->nendpoints; i++) {
 		const struct address *e = &c->endpoints[i].addr;
 		if (e->sa.sa_family == AF_UNIX) {
 			n = sockname_text(&e->sa, e->len, r->scratch);
@@ -250,7 +257,9 @@ static void give_address(struct exchange *ex, struct result *r, const struct exc
 
 static inline struct str field_of(const struct head *h, enum field_id id, struct str name)
 {
-	const struct field *f = __builtin_expect(id != FIELD_OTHER, 1) ? head_get(h, id) : name.n ? head_find(h, name) : NULL;
+	const struct field *f = __builtin_expect(id != FIELD_OTHER, 1) ? head_get(h, id)
+				: name.n                               ? head_find(h, name)
+								       : NULL;
 	return f ? field_value(f) : (struct str){NULL, 0};
 }
 
@@ -331,22 +340,54 @@ static void long_flags(struct exchange *ex, struct result *r)
 		for (size_t i = 0; i < sizeof flag_names / sizeof *flag_names; i++)
 			if (str_eq(one, str_of(flag_names[i].flag)))
 				name = str_of(flag_names[i].name);
-		text = text.n ? arena_printf(&ex->arena, "%.*s,%.*s", STR_ARG(text), STR_ARG(name)) : name;
+		text = text.n ? arena_printf(&ex->arena, "%.*s,%.*s", STR_ARG(text), STR_ARG(name))
+			      : name;
 	}
 	give_safe(r, text.n ? text : STR("-"));
 }
 
 static void give_grpc(struct exchange *ex, struct result *r, struct str how)
 {
-	static const char *const camel[] = {"OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
-					    "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
-					    "Internal", "Unavailable", "DataLoss", "Unauthenticated"};
-	static const char *const snake[] = {"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-					    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
-					    "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"};
-	struct str type = ex->req.head.f ? head_value(&ex->req.head, FIELD_CONTENT_TYPE) : (struct str){NULL, 0}, v = {NULL, 0};
+	static const char *const camel[] = {"OK",
+					    "Canceled",
+					    "Unknown",
+					    "InvalidArgument",
+					    "DeadlineExceeded",
+					    "NotFound",
+					    "AlreadyExists",
+					    "PermissionDenied",
+					    "ResourceExhausted",
+					    "FailedPrecondition",
+					    "Aborted",
+					    "OutOfRange",
+					    "Unimplemented",
+					    "Internal",
+					    "Unavailable",
+					    "DataLoss",
+					    "Unauthenticated"};
+	static const char *const snake[] = {"OK",
+					    "CANCELLED",
+					    "UNKNOWN",
+					    "INVALID_ARGUMENT",
+					    "DEADLINE_EXCEEDED",
+					    "NOT_FOUND",
+					    "ALREADY_EXISTS",
+					    "PERMISSION_DENIED",
+					    "RESOURCE_EXHAUSTED",
+					    "FAILED_PRECONDITION",
+					    "ABORTED",
+					    "OUT_OF_RANGE",
+					    "UNIMPLEMENTED",
+					    "INTERNAL",
+					    "UNAVAILABLE",
+					    "DATA_LOSS",
+					    "UNAUTHENTICATED"};
+	struct str type = ex->req.head.f ? head_value(&ex->req.head, FIELD_CONTENT_TYPE)
+					 : (struct str){NULL, 0},
+		   v = {NULL, 0};
 	uint64_t n;
-	if (!str_starts(type, STR("application/grpc")) || (type.n > 16 && type.p[16] != '+' && type.p[16] != ';'))
+	if (!str_starts(type, STR("application/grpc")) ||
+	    (type.n > 16 && type.p[16] != '+' && type.p[16] != ';'))
 		return;
 	if (ex->resp.trailers)
 		v = head_value(ex->resp.trailers, FIELD_GRPC_STATUS);
@@ -408,15 +449,15 @@ static void dynamic_metadata(struct exchange *ex, struct result *r, struct str a
 	give_path(r, metadata_get(&ex->metadata, ns), path);
 }
 
-static void static_metadata(struct exchange *ex, struct result *r, const struct doc *filter_metadata, struct str args)
+static void static_metadata(struct exchange *ex, struct result *r,
+			    const struct doc *filter_metadata, struct str args)
 {
 	struct str ns, path;
 	str_cut(args, ':', &ns, &path);
 	if (!filter_metadata || filter_metadata->kind != DOC_MAP)
 		return;
-	doc_each(d, filter_metadata)
-		if (str_eq(d->key, ns))
-			give_path(r, value_from_doc(&ex->arena, d), path);
+	doc_each(d, filter_metadata) if (str_eq(d->key, ns))
+		give_path(r, value_from_doc(&ex->arena, d), path);
 }
 
 /* %METADATA(TYPE:namespace:key:…)% */
@@ -431,7 +472,8 @@ static void give_metadata(struct exchange *ex, struct result *r, struct str args
 	else if (str_eq(type, STR("VIRTUAL_HOST")) && ex->vhost)
 		static_metadata(ex, r, ex->vhost->metadata, rest);
 	else if (str_eq(type, STR("CLUSTER"))) {
-		const struct cluster_cfg *c = ex->upstream_cluster ? ex->upstream_cluster : ex->cluster;
+		const struct cluster_cfg *c =
+			ex->upstream_cluster ? ex->upstream_cluster : ex->cluster;
 		if (c)
 			static_metadata(ex, r, c->metadata, rest);
 	} else if (str_eq(type, STR("UPSTREAM_HOST")) && ex->upstream_cluster) {
@@ -441,10 +483,12 @@ static void give_metadata(struct exchange *ex, struct result *r, struct str args
 			bool same = a->len && a->sa.sa_family == ex->upstream_peer.sa.sa_family;
 			if (same && a->sa.sa_family == AF_INET)
 				same = a->in4.sin_port == ex->upstream_peer.in4.sin_port &&
-				       a->in4.sin_addr.s_addr == ex->upstream_peer.in4.sin_addr.s_addr;
+				       a->in4.sin_addr.s_addr ==
+					       ex->upstream_peer.in4.sin_addr.s_addr;
 			else if (same && a->sa.sa_family == AF_INET6)
 				same = a->in6.sin6_port == ex->upstream_peer.in6.sin6_port &&
-				       memcmp(&a->in6.sin6_addr, &ex->upstream_peer.in6.sin6_addr, 16) == 0;
+				       memcmp(&a->in6.sin6_addr, &ex->upstream_peer.in6.sin6_addr,
+					      16) == 0;
 			if (same) {
 				static_metadata(ex, r, c->endpoints[i].metadata, rest);
 				return;
@@ -453,7 +497,7 @@ static void give_metadata(struct exchange *ex, struct result *r, struct str args
 	}
 }
 
-/* %FILTER_STATE(key:PLAIN|TYPED|FIELD:name)%; ours hold strings, whose typed form is a JSON string. */
+/* %FILTER_STATE(key:PLAIN|TYPED)%; ours hold strings, whose typed form is a JSON string. */
 static void filter_state(struct exchange *ex, struct result *r, struct str args)
 {
 	struct str key, how;
@@ -528,10 +572,14 @@ static void rare(struct exchange *ex, const struct format_part *part, struct res
 			give_field(r, ex->resp.trailers, part);
 		break;
 	case FMT_UPSTREAM_LOCAL_ADDRESS: give_address(ex, r, &ex->upstream_local); break;
-	case FMT_UPSTREAM_TRANSPORT_FAILURE_REASON: give_spaceless(ex, r, ex->upstream_failure); break;
+	case FMT_UPSTREAM_TRANSPORT_FAILURE_REASON:
+		give_spaceless(ex, r, ex->upstream_failure);
+		break;
 	case FMT_UPSTREAM_REQUEST_ATTEMPT_COUNT: give_number(r, ex->attempts); break;
 	case FMT_DOWNSTREAM_DIRECT_REMOTE_ADDRESS: give_text(r, ex->peer->remote); break;
-	case FMT_DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: give_host(r, ex->peer->remote); break;
+	case FMT_DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT:
+		give_host(r, ex->peer->remote);
+		break;
 	case FMT_DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT: give_host(r, ex->peer->local); break;
 	case FMT_DOWNSTREAM_LOCAL_PORT: give_port(r, ex->peer->local); break;
 	case FMT_DOWNSTREAM_REMOTE_PORT: give_port(r, remote_of(ex)); break;
@@ -566,7 +614,11 @@ static inline void evaluate(struct exchange *ex, const struct format_part *part,
 		put_time(r->scratch, ex->wall_us);
 		give_safe(r, (struct str){r->scratch, 24});
 		break;
-	case FMT_PROTOCOL: give_safe(r, ex->http2 ? STR("HTTP/2") : ex->http10 ? STR("HTTP/1.0") : STR("HTTP/1.1")); break;
+	case FMT_PROTOCOL:
+		give_safe(r, ex->http2    ? STR("HTTP/2")
+			     : ex->http10 ? STR("HTTP/1.0")
+					  : STR("HTTP/1.1"));
+		break;
 	case FMT_RESPONSE_CODE: give_number(r, ex->resp.head.f ? ex->resp.head.status : 0); break;
 	case FMT_RESPONSE_CODE_DETAILS:
 		if (str_eq(part->text, STR("ALLOW_WHITESPACES")))
@@ -584,7 +636,9 @@ static inline void evaluate(struct exchange *ex, const struct format_part *part,
 	case FMT_UPSTREAM_REMOTE_ADDRESS: give_address(ex, r, &ex->upstream_peer); break;
 	case FMT_UPSTREAM_CLUSTER:
 		if (ex->upstream_cluster)
-			give_text(r, ex->upstream_cluster->alt_stat_name.n ? ex->upstream_cluster->alt_stat_name : ex->upstream_cluster->name);
+			give_text(r, ex->upstream_cluster->alt_stat_name.n
+					     ? ex->upstream_cluster->alt_stat_name
+					     : ex->upstream_cluster->name);
 		break;
 	case FMT_DOWNSTREAM_REMOTE_ADDRESS: give_text(r, remote_of(ex)); break;
 	case FMT_DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: give_host(r, remote_of(ex)); break;
@@ -716,7 +770,8 @@ static void find_places(struct places *w, const struct head *h)
 }
 
 /* The field a quick operator names; NULL: none. */
-static inline const struct field *quick_field(const struct head *h, const struct format_part *part, const struct places *w)
+static inline const struct field *quick_field(const struct head *h, const struct format_part *part,
+					      const struct places *w)
 {
 	enum field_id id = part->id;
 	if (!head_has(h, id)) {
@@ -727,8 +782,9 @@ static inline const struct field *quick_field(const struct head *h, const struct
 	return &h->f[w->at[id]];
 }
 
-/* long: text lines, the usual operators in place: the access log is written for every request and has 900 instructions for its line
- * (request-path 6). What is not simple here goes the way JSON goes. */
+/* long: text lines, the usual operators in place: the access log is written for every request and
+ * has 900 instructions for its line (request-path 6). What is not simple here goes the way JSON
+ * goes. */
 static void line_parts(struct out *o, struct exchange *ex, const struct format *f)
 {
 	enum { NEAR = 40 }; /* more than a short text and any number, time or address of ours */
@@ -765,12 +821,18 @@ static void line_parts(struct out *o, struct exchange *ex, const struct format *
 			if (!field && part->alt.n)
 				goto other;
 			break;
-		case FMT_RESPONSE_CODE: number = ex->resp.head.f ? ex->resp.head.status : 0; goto decimal;
+		case FMT_RESPONSE_CODE:
+			number = ex->resp.head.f ? ex->resp.head.status : 0;
+			goto decimal;
 		case FMT_BYTES_RECEIVED: number = ex->bytes_received; goto decimal;
 		case FMT_BYTES_SENT: number = ex->bytes_sent; goto decimal;
 		case FMT_DURATION: number = (now_us(ex) - ex->began_us) / 1000; goto decimal;
 		case FMT_PROTOCOL:
-			memcpy(p, ex->http2 ? "HTTP/2\0\0" : ex->http10 ? "HTTP/1.0" : "HTTP/1.1", 8);
+			memcpy(p,
+			       ex->http2    ? "HTTP/2\0\0"
+			       : ex->http10 ? "HTTP/1.0"
+					    : "HTTP/1.1",
+			       8);
 			p += ex->http2 ? 6 : 8;
 			continue;
 		case FMT_RESPONSE_FLAGS:
@@ -799,7 +861,8 @@ static void line_parts(struct out *o, struct exchange *ex, const struct format *
 			*p++ = '-';
 			continue;
 		}
-		if ((size_t)(end - p) < field->value_n || !out_copy_clean(p, field->value_p, field->value_n))
+		if ((size_t)(end - p) < field->value_n ||
+		    !out_copy_clean(p, field->value_p, field->value_n))
 			goto other;
 		p += field->value_n;
 		continue;
@@ -870,7 +933,8 @@ static bool overwrites(const struct header_op *op)
 	return op->action == HEADER_OVERWRITE || op->action == HEADER_OVERWRITE_IF_EXISTS;
 }
 
-/* Envoy's order: removals first; then all values are made; then fields are overwritten, at last added. */
+/* Envoy's order: removals first; then all values are made; then fields are overwritten, at last
+ * added. */
 void header_ops_apply(struct exchange *ex, struct head *h, const struct header_op *ops, unsigned n)
 {
 	bool join = false;
@@ -885,8 +949,11 @@ void header_ops_apply(struct exchange *ex, struct head *h, const struct header_o
 		values[i] = (struct str){NULL, 0};
 		if (!op_counts(h, op))
 			continue;
-		struct str v = op->plain.p ? op->plain : op->value ? format_text(ex, op->value, &ex->arena, false) : (struct str){"", 0};
-		if (v.p && (v.n || op->keep_empty) && field_value_ok(v)) /* metadata may hold anything */
+		struct str v = op->plain.p ? op->plain
+			       : op->value ? format_text(ex, op->value, &ex->arena, false)
+					   : (struct str){"", 0};
+		if (v.p && (v.n || op->keep_empty) &&
+		    field_value_ok(v)) /* metadata may hold anything */
 			values[i] = v;
 	}
 	for (unsigned i = 0; i < n; i++)

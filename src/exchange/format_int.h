@@ -12,13 +12,14 @@ enum escape {
 	ESCAPE_JSON  /* inside JSON strings; bytes that are no UTF-8 become \u00NN */
 };
 
-/* Bytes that do not fit are counted in lost and left out, so that a second attempt can have the right size. */
+/* Bytes that do not fit are counted in lost and left out, so that a second attempt can have the
+ * right size. */
 struct out {
 	char *p, *end;
 	size_t lost;
 	enum escape escape;
 	size_t longest; /* at most so many bytes of one text */
-	bool dash;	/* an operator without value is written as "-" */
+	bool dash;      /* an operator without value is written as "-" */
 	bool mark_null; /* JSON: a value that is null is written as OUT_NULL, for out_drop_nulls */
 };
 enum { OUT_NULL = 1 };
@@ -54,8 +55,8 @@ static inline bool out_plain(unsigned char c)
 	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
-/* Copies n bytes and returns true, or returns false when one of them must be escaped: what is written then does not matter. Sixteen bytes
- * at a time, for these copies are most of a log line. */
+/* Copies n bytes and returns true, or returns false when one of them must be escaped: what is
+ * written then does not matter. Sixteen bytes at a time: these copies are most of a log line. */
 #ifdef __SSE2__
 static inline __m128i out_unclean(__m128i x)
 {
@@ -79,7 +80,8 @@ static inline bool out_copy_clean(char *to, const char *p, size_t n)
 			p += 16;
 			to += 16;
 		}
-		__m128i x = _mm_loadu_si128((const __m128i *)(const void *)last); /* overlaps the one before */
+		__m128i x = _mm_loadu_si128(
+			(const __m128i *)(const void *)last); /* overlaps the one before */
 		_mm_storeu_si128((__m128i *)(void *)to_last, x);
 		bad = _mm_or_si128(bad, out_unclean(x));
 	} else if (n >= 8) { /* two halves that overlap, tested as one */
@@ -97,11 +99,13 @@ static inline bool out_copy_clean(char *to, const char *p, size_t n)
 		memcpy(to + n - 4, &b, 4);
 		bad = out_unclean(_mm_set1_epi64x((long long)((uint64_t)b << 32 | a)));
 	} else if (n) { /* first, middle and last are all there is */
-		unsigned char a = (unsigned char)p[0], b = (unsigned char)p[n / 2], c = (unsigned char)p[n - 1];
+		unsigned char a = (unsigned char)p[0], b = (unsigned char)p[n / 2],
+			      c = (unsigned char)p[n - 1];
 		to[0] = (char)a;
 		to[n / 2] = (char)b;
 		to[n - 1] = (char)c;
-		bad = out_unclean(_mm_set1_epi32((int)(a | (uint32_t)b << 8 | (uint32_t)c << 16 | 0x20u << 24)));
+		bad = out_unclean(_mm_set1_epi32(
+			(int)(a | (uint32_t)b << 8 | (uint32_t)c << 16 | 0x20u << 24)));
 	} else {
 		return true;
 	}
@@ -123,9 +127,11 @@ void out_number(struct out *o, uint64_t n);
 /* Escaped as o->escape says. */
 void out_text(struct out *o, struct str s);
 struct value;
-/* A JSON text of the value; its strings are escaped for JSON whatever o->escape says. ascii: \uNNNN for all others. */
+/* A JSON text of the value; its strings are escaped for JSON whatever o->escape says. ascii: \uNNNN
+ * for all others. */
 void out_value(struct out *o, const struct value *v, bool ascii);
 /* Writes the parts of f. */
 void out_format(struct out *o, struct exchange *ex, const struct format *f);
-/* Members and list elements that are OUT_NULL go, and objects that are then empty (not lists); in place. n: bytes of the JSON text at p; returns what is left. */
+/* Members and list elements that are OUT_NULL go, and objects that are then empty (not lists); in
+ * place. n: bytes of the JSON text at p; returns what is left. */
 size_t out_drop_nulls(char *p, size_t n);

@@ -1,4 +1,6 @@
-/* src/exchange/format_out.c: writes text, escaped; sixteen bytes at a time as long as nothing needs it. */
+/* src/exchange/format_out.c: writes text, escaped; sixteen bytes at a time as long as nothing needs
+ * it.
+ */
 #include "exchange/format_int.h"
 #include <math.h>
 #include <stdio.h>
@@ -10,13 +12,18 @@ static const char hex[] = "0123456789abcdef";
 /* Length of the UTF-8 sequence at p (RFC 3629), 0: none. */
 static unsigned utf8_length(const unsigned char *p, size_t n)
 {
-	unsigned want = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+	unsigned want = p[0] < 0x80                   ? 1
+			: p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+			: (p[0] & 0xf0) == 0xe0       ? 3
+			: p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+						      : 0;
 	if (want == 0 || n < want)
 		return 0;
 	for (unsigned i = 1; i < want; i++)
 		if ((p[i] & 0xc0) != 0x80)
 			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
 		return 0;
 	return want;
 }
@@ -31,7 +38,7 @@ static void out_u16(struct out *o, unsigned c)
 enum utf8 {
 	UTF8_KEPT,
 	UTF8_ESCAPED, /* \uNNNN */
-	UTF8_BROKEN   /* the string is none: each byte for itself, so that a reader can tell them (as Envoy) */
+	UTF8_BROKEN   /* the string is none: each byte for itself, as Envoy does */
 };
 
 static enum utf8 utf8_of(struct str s, bool ascii)
@@ -137,11 +144,14 @@ static void json_double(struct out *o, double d)
 {
 	char b[40];
 	if (!isfinite(d)) { /* JSON has none: as protobuf writes them */
-		struct str s = isnan(d) ? STR("\"NaN\"") : d > 0 ? STR("\"Infinity\"") : STR("\"-Infinity\"");
+		struct str s = isnan(d) ? STR("\"NaN\"")
+			       : d > 0  ? STR("\"Infinity\"")
+					: STR("\"-Infinity\"");
 		out_bytes(o, s.p, s.n);
 		return;
 	}
-	int n = d == floor(d) && fabs(d) < 1e15 ? snprintf(b, sizeof b, "%.0f", d) : snprintf(b, sizeof b, "%.15g", d);
+	int n = d == floor(d) && fabs(d) < 1e15 ? snprintf(b, sizeof b, "%.0f", d)
+						: snprintf(b, sizeof b, "%.15g", d);
 	if (d != floor(d) && strtod(b, NULL) != d)
 		n = snprintf(b, sizeof b, "%.17g", d);
 	out_bytes(o, b, (size_t)n);
@@ -152,7 +162,8 @@ static const struct value *next_key(const struct value *map, const struct value 
 {
 	const struct value *best = NULL;
 	for (const struct value *c = map->list.first; c; c = c->next)
-		if ((!last || str_cmp(c->key, last->key) > 0) && (!best || str_cmp(c->key, best->key) < 0))
+		if ((!last || str_cmp(c->key, last->key) > 0) &&
+		    (!best || str_cmp(c->key, best->key) < 0))
 			best = c;
 	return best;
 }
@@ -164,7 +175,8 @@ static void map_at(struct out *o, const struct value *v, bool ascii, unsigned de
 {
 	bool sorted = v->list.n <= SORTED;
 	out_byte(o, '{');
-	for (const struct value *c = sorted ? next_key(v, NULL) : v->list.first, *first = c; c; c = sorted ? next_key(v, c) : c->next) {
+	for (const struct value *c = sorted ? next_key(v, NULL) : v->list.first, *first = c; c;
+	     c = sorted ? next_key(v, c) : c->next) {
 		if (c != first)
 			out_byte(o, ',');
 		json_string(o, c->key, ascii);

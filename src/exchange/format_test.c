@@ -54,14 +54,21 @@ static void exchange_by_hand(void)
 	peer.remote = STR("127.0.0.1:4000");
 	peer.local = STR("[::1]:8080");
 	peer.connection_id = 7;
-	ex.upstream_peer.in4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(80), .sin_addr = {htonl(0x0a000001)}};
+	ex.upstream_peer.in4 = (struct sockaddr_in){
+		.sin_family = AF_INET, .sin_port = htons(80), .sin_addr = {htonl(0x0a000001)}};
 	arena_init(&ex.arena, SIZE_MAX);
-	must(head_init(&ex.req.head, &ex.arena, false, 16) && head_init(&ex.resp.head, &ex.arena, true, 8));
+	must(head_init(&ex.req.head, &ex.arena, false, 16) &&
+	     head_init(&ex.resp.head, &ex.arena, true, 8));
 	struct head *h = &ex.req.head;
-	must(head_add(h, STR(":method"), STR("GET")) && head_add(h, STR(":path"), STR("/a?b=c")) && head_add(h, STR(":authority"), STR("example.com")));
-	must(head_add(h, STR("user-agent"), STR("a\"b\\c\xc3\xa4\tz and a rather long rest of it")) && head_add(h, STR("x-empty"), STR("")) &&
-	     head_add(h, STR("x-bad"), STR("\xc3\xa4 \xff")) && head_add(h, STR("x-long"), STR("abcdef")));
-	must(head_set_status(&ex.resp.head, 200) && head_add(&ex.resp.head, STR("x-out"), STR("out")));
+	must(head_add(h, STR(":method"), STR("GET")) && head_add(h, STR(":path"), STR("/a?b=c")) &&
+	     head_add(h, STR(":authority"), STR("example.com")));
+	must(head_add(h, STR("user-agent"),
+		      STR("a\"b\\c\xc3\xa4\tz and a rather long rest of it")) &&
+	     head_add(h, STR("x-empty"), STR("")) &&
+	     head_add(h, STR("x-bad"), STR("\xc3\xa4 \xff")) &&
+	     head_add(h, STR("x-long"), STR("abcdef")));
+	must(head_set_status(&ex.resp.head, 200) &&
+	     head_add(&ex.resp.head, STR("x-out"), STR("out")));
 	ex.resp.begun = true;
 	v = value_new(&arena, VALUE_STRING);
 	v->string = STR("a\"b\xc3\xa4");
@@ -119,24 +126,42 @@ static void text_is(const char *format, const char *want)
 static void text_operators(void)
 {
 	text_is("%START_TIME% %START_TIME(%Y/%m/%dT%H:%M:%S %s %3s %f %3f %6f %E3S %E*S %E4Y)%",
-		"2026-11-24T07:36:12.205Z 2026/11/24T07:36:12 1795505772 1795505772 205699000 205 205699 12.205 12.205699 2026");
-	text_is("%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL% %RESPONSE_CODE%", "GET /a?b=c HTTP/1.1 200");
-	text_is("%REQ(x-none)% [%REQ(x-empty)%] %REQ(x-long):3% %RESP(x-out)% %TRAILER(x)% %PATH(NQ)%", "- [] abc out - /a");
-	text_is("%RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG% %BYTES_RECEIVED% %BYTES_SENT% %DURATION%", "- - 10 2000 1234");
+		"2026-11-24T07:36:12.205Z 2026/11/24T07:36:12 1795505772 1795505772 205699000 205 "
+		"205699 12.205 12.205699 2026");
+	text_is("%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL% %RESPONSE_CODE%",
+		"GET /a?b=c HTTP/1.1 200");
+	text_is("%REQ(x-none)% [%REQ(x-empty)%] %REQ(x-long):3% %RESP(x-out)% %TRAILER(x)% "
+		"%PATH(NQ)%",
+		"- [] abc out - /a");
+	text_is("%RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG% %BYTES_RECEIVED% %BYTES_SENT% %DURATION%",
+		"- - 10 2000 1234");
 	text_is("%REQUEST_DURATION% %RESPONSE_DURATION% %RESPONSE_TX_DURATION%", "2 3 6");
-	text_is("%UPSTREAM_HOST% %UPSTREAM_CLUSTER% %UPSTREAM_LOCAL_ADDRESS% %UPSTREAM_REQUEST_ATTEMPT_COUNT%", "10.0.0.1:80 web - 2");
-	text_is("%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_REMOTE_PORT%", "127.0.0.1:4000 127.0.0.1 4000");
-	text_is("%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_PORT%", "[::1]:8080 ::1 8080");
-	text_is("%ROUTE_NAME% %CONNECTION_ID% %STREAM_ID% %REQUESTED_SERVER_NAME%", "the-route 7 b0cb241a-ec49-4323-8c70-c9120171ab04 -");
-	text_is("%DYNAMIC_METADATA(ns:n)% %DYNAMIC_METADATA(ns:n):2% %DYNAMIC_METADATA(ns:l)% %DYNAMIC_METADATA(no)%", "1234.5 12 [true,null] -");
-	text_is("%DYNAMIC_METADATA(ns:m)% %DYNAMIC_METADATA(ns:m:k)% %METADATA(DYNAMIC:ns:m)%", "{\"k\":2} 2 {\"k\":2}");
-	text_is("%DYNAMIC_METADATA(ns)%", "{\"l\":[true,null],\"m\":{\"k\":2},\"n\":1234.5,\"s\":\"a\\\"b\\u00e4\"}");
-	text_is("%FILTER_STATE(k:PLAIN)% %FILTER_STATE(k)% %FILTER_STATE(none)%", "v\\x221 \"v\\\"1\" -");
+	text_is("%UPSTREAM_HOST% %UPSTREAM_CLUSTER% %UPSTREAM_LOCAL_ADDRESS% "
+		"%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+		"10.0.0.1:80 web - 2");
+	text_is("%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% "
+		"%DOWNSTREAM_REMOTE_PORT%",
+		"127.0.0.1:4000 127.0.0.1 4000");
+	text_is("%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% "
+		"%DOWNSTREAM_LOCAL_PORT%",
+		"[::1]:8080 ::1 8080");
+	text_is("%ROUTE_NAME% %CONNECTION_ID% %STREAM_ID% %REQUESTED_SERVER_NAME%",
+		"the-route 7 b0cb241a-ec49-4323-8c70-c9120171ab04 -");
+	text_is("%DYNAMIC_METADATA(ns:n)% %DYNAMIC_METADATA(ns:n):2% %DYNAMIC_METADATA(ns:l)% "
+		"%DYNAMIC_METADATA(no)%",
+		"1234.5 12 [true,null] -");
+	text_is("%DYNAMIC_METADATA(ns:m)% %DYNAMIC_METADATA(ns:m:k)% %METADATA(DYNAMIC:ns:m)%",
+		"{\"k\":2} 2 {\"k\":2}");
+	text_is("%DYNAMIC_METADATA(ns)%",
+		"{\"l\":[true,null],\"m\":{\"k\":2},\"n\":1234.5,\"s\":\"a\\\"b\\u00e4\"}");
+	text_is("%FILTER_STATE(k:PLAIN)% %FILTER_STATE(k)% %FILTER_STATE(none)%",
+		"v\\x221 \"v\\\"1\" -");
 	text_is("%REQUEST_HEADERS_BYTES% %GRPC_STATUS% %RESPONSE_HEADERS_BYTES%", "118 - 18");
 	ex.flags = "UF,URX";
 	ex.upstream_failure = STR("delayed connect error: refused");
 	text_is("%RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG% %UPSTREAM_TRANSPORT_FAILURE_REASON%",
-		"UF,URX UpstreamConnectionFailure,UpstreamRetryLimitExceeded delayed_connect_error:_refused");
+		"UF,URX UpstreamConnectionFailure,UpstreamRetryLimitExceeded "
+		"delayed_connect_error:_refused");
 	ex.flags = "";
 	ex.upstream_failure = (struct str){NULL, 0};
 }
@@ -160,11 +185,13 @@ static void text_is_escaped(void)
 				for (size_t i = 0; i < n; i++) {
 					unsigned char b = (unsigned char)in[i];
 					if (b < 0x20 || b > 0x7e || b == '"' || b == '\\')
-						k += (size_t)snprintf(want + k, sizeof want - k, "\\x%02x", b);
+						k += (size_t)snprintf(want + k, sizeof want - k,
+								      "\\x%02x", b);
 					else
 						want[k++] = (char)b;
 				}
-				must((size_t)(o.p - got) == k && memcmp(got, want, k) == 0 && !o.lost);
+				must((size_t)(o.p - got) == k && memcmp(got, want, k) == 0 &&
+				     !o.lost);
 			}
 		}
 	}
@@ -202,20 +229,31 @@ static void json_is(const char *const *pairs, bool omit, const char *want)
 
 static void json_lines(void)
 {
-	const char *const all[] = {"code", "%RESPONSE_CODE%", "none", "%REQ(x-none)%", "ua", "%REQ(user-agent)%", "both", "%PROTOCOL%/%REQ(x-none)%",
-				   "bad", "%REQ(x-bad)%", "md", "%DYNAMIC_METADATA(ns)%", "fs", "%FILTER_STATE(k)%", "empty", "%REQ(x-empty)%",
-				   "flags", "%RESPONSE_FLAGS%", "time", "%START_TIME%", NULL};
+	const char *const all[] = {
+		"code",  "%RESPONSE_CODE%",   "none",  "%REQ(x-none)%",
+		"ua",    "%REQ(user-agent)%", "both",  "%PROTOCOL%/%REQ(x-none)%",
+		"bad",   "%REQ(x-bad)%",      "md",    "%DYNAMIC_METADATA(ns)%",
+		"fs",    "%FILTER_STATE(k)%", "empty", "%REQ(x-empty)%",
+		"flags", "%RESPONSE_FLAGS%",  "time",  "%START_TIME%",
+		NULL};
 	json_is(all, false,
-		"{\"bad\":\"\\u00c3\\u00a4 \\u00ff\",\"both\":\"HTTP/1.1/-\",\"code\":200,\"empty\":\"\",\"flags\":\"-\",\"fs\":\"v\\\"1\","
-		"\"md\":{\"l\":[true,null],\"m\":{\"k\":2},\"n\":1234.5,\"s\":\"a\\\"b\xc3\xa4\"},\"none\":null,"
-		"\"time\":\"2026-11-24T07:36:12.205Z\",\"ua\":\"a\\\"b\\\\c\xc3\xa4\\tz and a rather long rest of it\"}");
-	const char *const some[] = {"a", "%REQ(x-none)%", "b", "%RESPONSE_CODE%", "c", "%REQ(x-none)%", NULL};
+		"{\"bad\":\"\\u00c3\\u00a4 "
+		"\\u00ff\",\"both\":\"HTTP/1.1/"
+		"-\",\"code\":200,\"empty\":\"\",\"flags\":\"-\",\"fs\":\"v\\\"1\","
+		"\"md\":{\"l\":[true,null],\"m\":{\"k\":2},\"n\":1234.5,\"s\":\"a\\\"b\xc3\xa4\"},"
+		"\"none\":null,"
+		"\"time\":\"2026-11-24T07:36:12.205Z\",\"ua\":\"a\\\"b\\\\c\xc3\xa4\\tz and a "
+		"rather long rest of it\"}");
+	const char *const some[] = {"a", "%REQ(x-none)%", "b", "%RESPONSE_CODE%",
+				    "c", "%REQ(x-none)%", NULL};
 	json_is(some, true, "{\"b\":200}");
 	const char *const none[] = {"a", "%REQ(x-none)%", NULL};
 	json_is(none, true, "{}");
 	/* nested */
-	struct doc *d = map_of(some), *inner = map_of(none), *list = doc_new(&arena, DOC_LIST, (struct doc_place){0}),
-		   *item = doc_new(&arena, DOC_STRING, (struct doc_place){0}), *last = doc_new(&arena, DOC_STRING, (struct doc_place){0});
+	struct doc *d = map_of(some), *inner = map_of(none),
+		   *list = doc_new(&arena, DOC_LIST, (struct doc_place){0}),
+		   *item = doc_new(&arena, DOC_STRING, (struct doc_place){0}),
+		   *last = doc_new(&arena, DOC_STRING, (struct doc_place){0});
 	item->text = STR("%REQ(x-none)%");
 	last->text = STR("x{}\",[");
 	doc_add(list, STR(""), item);
@@ -224,7 +262,8 @@ static void json_lines(void)
 	doc_add(d, STR("y"), list);
 	struct format *f = format_compile_json(&arena, &diags, d);
 	must(f);
-	same("nested", line_of(f, ESCAPE_JSON), "{\"a\":null,\"b\":200,\"c\":null,\"y\":[null,\"x{}\\\",[\"],\"z\":{\"a\":null}}");
+	same("nested", line_of(f, ESCAPE_JSON),
+	     "{\"a\":null,\"b\":200,\"c\":null,\"y\":[null,\"x{}\\\",[\"],\"z\":{\"a\":null}}");
 	f->omit_empty = true;
 	same("nested, without nulls", line_of(f, ESCAPE_JSON), "{\"b\":200,\"y\":[\"x{}\\\",[\"]}");
 }
@@ -237,7 +276,9 @@ static const char *fields_of(const struct head *h)
 	size_t n = 0;
 	out[0] = 0;
 	for (unsigned i = h->pseudo; i < h->n; i++)
-		n += (size_t)snprintf(out + n, sizeof out - n, "%.*s=%.*s;", STR_ARG(field_name(&h->f[i])), STR_ARG(field_value(&h->f[i])));
+		n += (size_t)snprintf(out + n, sizeof out - n, "%.*s=%.*s;",
+				      STR_ARG(field_name(&h->f[i])),
+				      STR_ARG(field_value(&h->f[i])));
 	return out;
 }
 
@@ -245,11 +286,12 @@ static void header_operations(void)
 {
 	struct head h;
 	must(head_init(&h, &ex.arena, false, 8));
-	must(head_add(&h, STR("a"), STR("1")) && head_add(&h, STR("b"), STR("1")) && head_add(&h, STR("c"), STR("1")) &&
-	     head_add(&h, STR("user-agent"), STR("me")));
+	must(head_add(&h, STR("a"), STR("1")) && head_add(&h, STR("b"), STR("1")) &&
+	     head_add(&h, STR("c"), STR("1")) && head_add(&h, STR("user-agent"), STR("me")));
 	struct format *none = format_compile(&arena, &diags, NULL, STR("%REQ(x-none)%")),
 		      *none2 = format_compile(&arena, &diags, NULL, STR("[%REQ(x-none)%]")),
-		      *meta = format_compile(&arena, &diags, NULL, STR("%DYNAMIC_METADATA(bad:x)%"));
+		      *meta = format_compile(&arena, &diags, NULL,
+					     STR("%DYNAMIC_METADATA(bad:x)%"));
 	struct value *v = value_new(&arena, VALUE_STRING);
 	v->string = STR("a\r\nb: c");
 	must(metadata_set(&ex.metadata, &ex.arena, STR("bad"), STR("x"), v));
@@ -292,10 +334,12 @@ static void long_lines(int fd, struct access_log_cfg *c)
 		must(long_text);
 		memset(long_text, 'y', n);
 		must(head_replace(&ex.req.head, STR("x-long"), (struct str){long_text, n}));
-		c->format = format_compile(&arena, &diags, NULL, STR("<%REQ(x-long)%> %RESPONSE_CODE%\n"));
+		c->format = format_compile(&arena, &diags, NULL,
+					   STR("<%REQ(x-long)%> %RESPONSE_CODE%\n"));
 		access_log_write(&ex);
 		read_log(fd, out, sizeof out);
-		must(strlen(out) == (n == 3000 ? n : CUT) + 7 && !strcmp(out + strlen(out) - 6, "> 200\n"));
+		must(strlen(out) == (n == 3000 ? n : CUT) + 7 &&
+		     !strcmp(out + strlen(out) - 6, "> 200\n"));
 		must(head_replace(&ex.req.head, STR("x-long"), STR("abcdef")));
 		free(long_text);
 	}
@@ -315,14 +359,17 @@ static void log_files(void)
 	char path[] = "/tmp/postern-format-test-XXXXXX", out[70000];
 	int fd = mkstemp(path);
 	must(fd >= 0);
-	struct access_log_cfg c = {.format = format_compile(&arena, &diags, NULL, str_of(format_default_line)), .sink = sink_open(path)};
+	struct access_log_cfg c = {
+		.format = format_compile(&arena, &diags, NULL, str_of(format_default_line)),
+		.sink = sink_open(path)};
 	must(c.format && c.sink);
 	hcm.logs = &c;
 	hcm.nlogs = 1;
 	access_log_write(&ex);
 	read_log(fd, out, sizeof out);
 	same("default line", out,
-	     "[2026-11-24T07:36:12.205Z] \"GET /a?b=c HTTP/1.1\" 200 - 10 2000 1234 - \"-\" \"a\\x22b\\x5cc\\xc3\\xa4\\x09z and a rather long rest of "
+	     "[2026-11-24T07:36:12.205Z] \"GET /a?b=c HTTP/1.1\" 200 - 10 2000 1234 - \"-\" "
+	     "\"a\\x22b\\x5cc\\xc3\\xa4\\x09z and a rather long rest of "
 	     "it\" \"-\" \"example.com\" \"10.0.0.1:80\"\n");
 	/* filters */
 	c.format = format_compile(&arena, &diags, NULL, STR("x\n"));
@@ -367,7 +414,12 @@ static void log_files(void)
 /* An exchange that never had a head, or an answer. */
 static void bare_exchange(void)
 {
-	struct exchange bare = {.env = &env, .peer = &peer, .hcm = &hcm, .details = "", .flags = "", .began_us = ex.began_us};
+	struct exchange bare = {.env = &env,
+				.peer = &peer,
+				.hcm = &hcm,
+				.details = "",
+				.flags = "",
+				.began_us = ex.began_us};
 	char out[2048];
 	struct out o;
 	arena_init(&bare.arena, SIZE_MAX);
@@ -388,7 +440,9 @@ static void bare_exchange(void)
 
 static void memory_runs_out(void)
 {
-	struct format *f = format_compile(&arena, &diags, NULL, STR("%DYNAMIC_METADATA(ns)% %FILTER_STATE(k)% %RESPONSE_FLAGS_LONG% %REQ(x-long)%"));
+	struct format *f = format_compile(&arena, &diags, NULL,
+					  STR("%DYNAMIC_METADATA(ns)% %FILTER_STATE(k)% "
+					      "%RESPONSE_FLAGS_LONG% %REQ(x-long)%"));
 	for (uint64_t nth = 1; nth < 20; nth++) {
 		struct arena a;
 		arena_init(&a, SIZE_MAX);
@@ -411,7 +465,8 @@ int main(void)
 	log_files();
 	bare_exchange();
 	memory_runs_out();
-	struct format *f = format_compile(&arena, &diags, NULL, STR("[%REQ(x-none)%] %RESPONSE_FLAGS%"));
+	struct format *f =
+		format_compile(&arena, &diags, NULL, STR("[%REQ(x-none)%] %RESPONSE_FLAGS%"));
 	same("header value", arena_strz(&arena, format_text(&ex, f, &arena, false)), "[] -");
 	same("reply text", arena_strz(&arena, format_text(&ex, f, &arena, true)), "[-] -");
 	arena_fini(&ex.arena);

@@ -1,7 +1,7 @@
 /* src/filters/static/site.h
  *
- * What serving a folder needs to know and can be told without one: names, media types, dates, validators, ranges. Pure but for
- * site_open. RFC 9110 sections are given where a rule comes from.
+ * What serving a folder needs to know and can be told without one: names, media types, dates,
+ * validators, ranges. Pure but for site_open. RFC 9110 sections are given where a rule comes from.
  */
 #pragma once
 #include "base/str.h"
@@ -9,9 +9,11 @@
 
 enum { SITE_PATH = 4096, SITE_NAME = 255, SITE_DATE = 29, SITE_RANGES = 8 };
 
-/* The file a request path (no query) names: percent-decoded, without the slash in front, into out (SITE_PATH bytes, NUL-terminated).
- * *folder: it ended with a slash. Returns the length or -1: no such path can exist here (a decoded slash, backslash, NUL or control
- * byte, "..", a name that begins with a dot other than /.well-known, a broken escape, too long). Empty segments and "." are skipped. */
+/* The file a request path (no query) names: percent-decoded, without the slash in front, into out
+ * (SITE_PATH bytes, NUL-terminated). *folder: it ended with a slash. Returns the length or -1: no
+ * such path can exist here (a decoded slash, backslash, NUL or control byte, "..", a name that
+ * begins with a dot other than /.well-known, a broken escape, too long). Empty segments and "." are
+ * skipped. */
 int site_path(struct str path, char *out, bool *folder);
 /* name, percent-encoded for a Location; out holds 3 * SITE_PATH. Returns the length. */
 size_t site_encode(struct str name, char *out);
@@ -28,8 +30,8 @@ struct site_conditions {
 	struct str if_match, if_none_match, if_modified_since, if_unmodified_since, if_range;
 };
 struct site_validators {
-	struct str etag;      /* strong, with its quotes */
-	int64_t modified;     /* seconds */
+	struct str etag;  /* strong, with its quotes */
+	int64_t modified; /* seconds */
 	int64_t now;
 };
 enum site_verdict { SITE_SEND, SITE_NOT_MODIFIED, SITE_FAILED };
@@ -41,9 +43,11 @@ bool site_range_holds(const struct site_conditions *c, const struct site_validat
 struct site_range {
 	uint64_t from, to; /* [from, to) */
 };
-/* Range of a representation of size bytes. 0: ignore it (another unit, bad syntax, too many or more bytes than there are); -1: not
- * satisfiable (416); else the number of ranges written to out (SITE_RANGES). */
+/* Range of a representation of size bytes. 0: ignore it (another unit, bad syntax, too many or more
+ * bytes than there are); -1: not satisfiable (416); else the number of ranges written to out
+ * (SITE_RANGES). */
 int site_ranges(struct str value, uint64_t size, struct site_range *out);
 
-/* Opens a file or folder below the folder root for reading; never leaves it, whatever links say. -1: errno. */
+/* Opens a file or folder below the folder root for reading; never leaves it, whatever links say.
+ * -1: errno. */
 int site_open(int root, const char *name);

@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <time.h>
 
-static const char days[][10] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
-static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+static const char days[][10] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
+				"Thursday", "Friday", "Saturday"};
+static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+				 "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
 void site_date(int64_t seconds, char *out)
 {
@@ -15,8 +17,8 @@ void site_date(int64_t seconds, char *out)
 		t = 0;
 		gmtime_r(&t, &tm);
 	}
-	snprintf(b, sizeof b, "%.3s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday], tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour,
-		 tm.tm_min, tm.tm_sec);
+	snprintf(b, sizeof b, "%.3s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday], tm.tm_mday,
+		 months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
 	memcpy(out, b, SITE_DATE);
 }
 
@@ -52,7 +54,8 @@ static bool month(struct str *s, int *out)
 
 static bool clock_time(struct str *s, struct tm *tm)
 {
-	return digits(s, 2, &tm->tm_hour) && word(s, STR(":")) && digits(s, 2, &tm->tm_min) && word(s, STR(":")) && digits(s, 2, &tm->tm_sec);
+	return digits(s, 2, &tm->tm_hour) && word(s, STR(":")) && digits(s, 2, &tm->tm_min) &&
+	       word(s, STR(":")) && digits(s, 2, &tm->tm_sec);
 }
 
 /* The longest day name s begins with is dropped. */
@@ -81,8 +84,9 @@ bool site_date_read(struct str s, int64_t now, int64_t *seconds)
 	if (!day_name(&s, &whole))
 		return false;
 	if (whole) { /* RFC 850: Sunday, 06-Nov-94 08:49:37 GMT */
-		if (!word(&s, STR(", ")) || !digits(&s, 2, &tm.tm_mday) || !word(&s, STR("-")) || !month(&s, &tm.tm_mon) || !word(&s, STR("-")) ||
-		    !digits(&s, 2, &year) || !word(&s, STR(" ")) || !clock_time(&s, &tm) || !word(&s, STR(" GMT")))
+		if (!word(&s, STR(", ")) || !digits(&s, 2, &tm.tm_mday) || !word(&s, STR("-")) ||
+		    !month(&s, &tm.tm_mon) || !word(&s, STR("-")) || !digits(&s, 2, &year) ||
+		    !word(&s, STR(" ")) || !clock_time(&s, &tm) || !word(&s, STR(" GMT")))
 			return false;
 		time_t t = (time_t)now;
 		struct tm here;
@@ -91,18 +95,21 @@ bool site_date_read(struct str s, int64_t now, int64_t *seconds)
 		if (year > here.tm_year + 1900 + 50) /* more than 50 years ahead means the past */
 			year -= 100;
 	} else if (word(&s, STR(", "))) { /* Sun, 06 Nov 1994 08:49:37 GMT */
-		if (!digits(&s, 2, &tm.tm_mday) || !word(&s, STR(" ")) || !month(&s, &tm.tm_mon) || !word(&s, STR(" ")) || !digits(&s, 4, &year) ||
-		    !word(&s, STR(" ")) || !clock_time(&s, &tm) || !word(&s, STR(" GMT")))
+		if (!digits(&s, 2, &tm.tm_mday) || !word(&s, STR(" ")) || !month(&s, &tm.tm_mon) ||
+		    !word(&s, STR(" ")) || !digits(&s, 4, &year) || !word(&s, STR(" ")) ||
+		    !clock_time(&s, &tm) || !word(&s, STR(" GMT")))
 			return false;
 	} else { /* asctime: Sun Nov  6 08:49:37 1994 */
 		if (!word(&s, STR(" ")) || !month(&s, &tm.tm_mon) || !word(&s, STR(" ")))
 			return false;
 		if (!(word(&s, STR(" ")) ? digits(&s, 1, &tm.tm_mday) : digits(&s, 2, &tm.tm_mday)))
 			return false;
-		if (!word(&s, STR(" ")) || !clock_time(&s, &tm) || !word(&s, STR(" ")) || !digits(&s, 4, &year))
+		if (!word(&s, STR(" ")) || !clock_time(&s, &tm) || !word(&s, STR(" ")) ||
+		    !digits(&s, 4, &year))
 			return false;
 	}
-	if (s.n || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
+	if (s.n || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour > 23 || tm.tm_min > 59 ||
+	    tm.tm_sec > 60)
 		return false;
 	tm.tm_year = year - 1900;
 	*seconds = (int64_t)timegm(&tm);

@@ -9,7 +9,8 @@
 
 enum { OPEN = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, TRIES = 8 };
 
-/* For kernels (before 5.6) and sandboxes without openat2: folder by folder; no symbolic link is followed. */
+/* For kernels (before 5.6) and sandboxes without openat2: folder by folder; no symbolic link is
+ * followed. */
 static int walk(int root, const char *name)
 {
 	int dir = root;
@@ -24,7 +25,9 @@ static int walk(int root, const char *name)
 		} else {
 			memcpy(part, name, n);
 			part[n] = 0;
-			fd = openat(dir, part, slash ? O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC : OPEN | O_NOFOLLOW);
+			fd = openat(dir, part,
+				    slash ? O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+					  : OPEN | O_NOFOLLOW);
 		}
 		if (dir != root) {
 			int err = errno;

@@ -16,13 +16,15 @@ static bool segment(struct str s, char *out, size_t *n)
 	for (size_t i = 0; i < s.n; i++) {
 		unsigned char c = (unsigned char)s.p[i];
 		if (c == '%') {
-			int hi = s.n - i > 2 ? hex_digit(s.p[i + 1]) : -1, lo = hi < 0 ? -1 : hex_digit(s.p[i + 2]);
+			int hi = s.n - i > 2 ? hex_digit(s.p[i + 1]) : -1,
+			    lo = hi < 0 ? -1 : hex_digit(s.p[i + 2]);
 			if (hi < 0 || lo < 0)
 				return false;
 			c = (unsigned char)(hi << 4 | lo);
 			i += 2;
 		}
-		if (c < 0x20 || c == 0x7f || c == '/' || c == '\\' || at - *n == SITE_NAME || at + 2 >= SITE_PATH)
+		if (c < 0x20 || c == 0x7f || c == '/' || c == '\\' || at - *n == SITE_NAME ||
+		    at + 2 >= SITE_PATH)
 			return false;
 		out[at++] = (char)c;
 	}
@@ -49,7 +51,8 @@ int site_path(struct str path, char *out, bool *folder)
 		if (s.n == 0 || str_eq(s, STR("."))) {
 			*folder = true;
 			n = start;
-		} else if (s.p[0] == '.' && !(name == 0 && str_eq(s, STR(".well-known")))) { /* RFC 8615 */
+		} else if (s.p[0] == '.' &&
+			   !(name == 0 && str_eq(s, STR(".well-known")))) { /* RFC 8615 */
 			return -1;
 		}
 		i = end + 1;
@@ -64,7 +67,8 @@ size_t site_encode(struct str name, char *out)
 	size_t n = 0;
 	for (size_t i = 0; i < name.n; i++) {
 		unsigned char c = (unsigned char)name.p[i];
-		bool keep = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr("/-._~!$&'()*+,;=:@", c));
+		bool keep = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			    (c >= '0' && c <= '9') || (c && strchr("/-._~!$&'()*+,;=:@", c));
 		if (keep) {
 			out[n++] = (char)c;
 		} else {

@@ -38,13 +38,15 @@ enum site_verdict site_evaluate(const struct site_conditions *c, const struct si
 	if (c->if_match.p) {
 		if (!lists(c->if_match, v->etag, true))
 			return SITE_FAILED;
-	} else if (c->if_unmodified_since.p && site_date_read(str_trim(c->if_unmodified_since), v->now, &date)) {
+	} else if (c->if_unmodified_since.p &&
+		   site_date_read(str_trim(c->if_unmodified_since), v->now, &date)) {
 		if (v->modified > date)
 			return SITE_FAILED;
 	}
 	if (c->if_none_match.p)
 		return lists(c->if_none_match, v->etag, false) ? SITE_NOT_MODIFIED : SITE_SEND;
-	if (c->if_modified_since.p && site_date_read(str_trim(c->if_modified_since), v->now, &date) && v->modified <= date)
+	if (c->if_modified_since.p &&
+	    site_date_read(str_trim(c->if_modified_since), v->now, &date) && v->modified <= date)
 		return SITE_NOT_MODIFIED;
 	return SITE_SEND;
 }
@@ -58,7 +60,8 @@ bool site_range_holds(const struct site_conditions *c, const struct site_validat
 		return true;
 	if (s.n && (s.p[0] == '"' || str_starts(s, STR("W/"))))
 		return next_tag(&s, &weak, &tag) && !weak && s.n == 0 && str_eq(tag, v->etag);
-	/* A date must be the very one, and a strong validator (8.8.2.2): older than the answer by a second or more. */
+	/* A date must be the very one, and a strong validator (8.8.2.2): older than the answer by a
+	 * second or more. */
 	return site_date_read(s, v->now, &date) && date == v->modified && v->modified < v->now;
 }
 
@@ -121,7 +124,8 @@ int site_ranges(struct str value, uint64_t size, struct site_range *out)
 	}
 	if (!asked)
 		return 0;
-	if (n > 1 && sum >= size) /* overlapping ranges must not make an answer larger than the file (14.2) */
+	/* overlapping ranges must not make an answer larger than the file (14.2) */
+	if (n > 1 && sum >= size)
 		return 0;
 	return n ? (int)n : -1;
 }

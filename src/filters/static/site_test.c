@@ -1,4 +1,6 @@
-/* src/filters/static/site_test.c: names, types, dates, conditions, ranges, and what an open may reach. */
+/* src/filters/static/site_test.c: names, types, dates, conditions, ranges, and what an open may
+ * reach.
+ */
 #include "base/must.h"
 #include "filters/static/site_date.c"
 #include "filters/static/site_open.c"
@@ -90,7 +92,8 @@ static void types_by_name(void)
 	must(str_eq(site_type(STR("dir.html/file")), STR("application/octet-stream")));
 	must(str_eq(site_type(STR("")), STR("application/octet-stream")));
 	must(str_eq(site_type(STR("x.")), STR("application/octet-stream")));
-	must(str_eq(site_type(STR("x.averyveryverylongextension")), STR("application/octet-stream")));
+	must(str_eq(site_type(STR("x.averyveryverylongextension")),
+		    STR("application/octet-stream")));
 	for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
 		char name[32];
 		must(!i || strcmp(types[i - 1].extension, types[i].extension) < 0);
@@ -112,9 +115,19 @@ static void dates(void)
 	must(site_date_read(STR("Sunday, 06-Nov-94 08:49:37 GMT"), now, &t) && t == 784111777);
 	must(site_date_read(STR("Sun Nov  6 08:49:37 1994"), now, &t) && t == 784111777);
 	must(site_date_read(STR("Sunday, 06-Nov-27 08:49:37 GMT"), now, &t) && t > now);
-	static const char *const wrong[] = {"", "nonsense", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nov 1994 08:49:37 GMT ", "Sun, 6 Nov 1994 08:49:37 GMT",
-					    "Sun, 06 Nov 1994 24:49:37 GMT", "Sun, 32 Nov 1994 08:49:37 GMT", "Sun, 06 nov 1994 08:49:37 GMT",
-					    "Sun, 06 Nov 1994 08:49:37 CET", "784111777", "Sun,", "Sunday", "Sun Nov"};
+	static const char *const wrong[] = {"",
+					    "nonsense",
+					    "Sun, 06 Nov 1994 08:49:37",
+					    "Sun, 06 Nov 1994 08:49:37 GMT ",
+					    "Sun, 6 Nov 1994 08:49:37 GMT",
+					    "Sun, 06 Nov 1994 24:49:37 GMT",
+					    "Sun, 32 Nov 1994 08:49:37 GMT",
+					    "Sun, 06 nov 1994 08:49:37 GMT",
+					    "Sun, 06 Nov 1994 08:49:37 CET",
+					    "784111777",
+					    "Sun,",
+					    "Sunday",
+					    "Sun Nov"};
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
 		must(!site_date_read(str_of(wrong[i]), now, &t));
 }
@@ -126,7 +139,8 @@ static void dates(void)
 
 static void conditions(void)
 {
-	const struct site_validators v = {.etag = STR(TAG), .modified = 784111777, .now = 1795505772};
+	const struct site_validators v = {
+		.etag = STR(TAG), .modified = 784111777, .now = 1795505772};
 	const struct {
 		const char *match, *none, *modified, *unmodified;
 		enum site_verdict want;
@@ -149,7 +163,8 @@ static void conditions(void)
 		{NULL, "*", NULL, NULL, SITE_NOT_MODIFIED},
 		{NULL, "\"x\" , W/\"y\",," TAG, NULL, NULL, SITE_NOT_MODIFIED},
 		{NULL, "\"x\"", NULL, NULL, SITE_SEND},
-		{NULL, "\"x\"", DATE, NULL, SITE_SEND}, /* If-None-Match rules out If-Modified-Since */
+		{NULL, "\"x\"", DATE, NULL,
+		 SITE_SEND}, /* If-None-Match rules out If-Modified-Since */
 		{NULL, NULL, DATE, NULL, SITE_NOT_MODIFIED},
 		{NULL, NULL, AFTER, NULL, SITE_NOT_MODIFIED},
 		{NULL, NULL, BEFORE, NULL, SITE_SEND},
@@ -162,7 +177,8 @@ static void conditions(void)
 		const struct site_conditions c = {.if_match = str_of(rows[i].match),
 						  .if_none_match = str_of(rows[i].none),
 						  .if_modified_since = str_of(rows[i].modified),
-						  .if_unmodified_since = str_of(rows[i].unmodified)};
+						  .if_unmodified_since =
+							  str_of(rows[i].unmodified)};
 		enum site_verdict got = site_evaluate(&c, &v);
 		if (got != rows[i].want)
 			fprintf(stderr, "row %zu: %d, not %d\n", i, got, rows[i].want);
@@ -171,11 +187,16 @@ static void conditions(void)
 	static const struct {
 		const char *if_range;
 		bool holds;
-	} ranges[] = {{NULL, true}, {TAG, true}, {"W/" TAG, false}, {"\"x\"", false}, {TAG ",\"x\"", false}, {DATE, true}, {BEFORE, false}, {AFTER, false}, {"abc", false}};
+	} ranges[] = {{NULL, true},     {TAG, true},           {"W/" TAG, false},
+		      {"\"x\"", false}, {TAG ",\"x\"", false}, {DATE, true},
+		      {BEFORE, false},  {AFTER, false},        {"abc", false}};
 	for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
-		must(site_range_holds(&(struct site_conditions){.if_range = str_of(ranges[i].if_range)}, &v) == ranges[i].holds);
+		must(site_range_holds(
+			     &(struct site_conditions){.if_range = str_of(ranges[i].if_range)},
+			     &v) == ranges[i].holds);
 	/* written in this very second: the date is no strong validator yet */
-	const struct site_validators fresh = {.etag = STR(TAG), .modified = 784111777, .now = 784111777};
+	const struct site_validators fresh = {
+		.etag = STR(TAG), .modified = 784111777, .now = 784111777};
 	must(!site_range_holds(&(struct site_conditions){.if_range = STR(DATE)}, &fresh));
 }
 
@@ -187,9 +208,11 @@ static void ranges_are(const char *value, uint64_t size, const char *want)
 	int n = site_ranges(str_of(value), size, r);
 	at += (size_t)snprintf(got, sizeof got, "%d", n);
 	for (int i = 0; i < n; i++)
-		at += (size_t)snprintf(got + at, sizeof got - at, " %llu-%llu", (unsigned long long)r[i].from, (unsigned long long)r[i].to);
+		at += (size_t)snprintf(got + at, sizeof got - at, " %llu-%llu",
+				       (unsigned long long)r[i].from, (unsigned long long)r[i].to);
 	if (strcmp(got, want))
-		fprintf(stderr, "%s of %llu: %s, not %s\n", value, (unsigned long long)size, got, want);
+		fprintf(stderr, "%s of %llu: %s, not %s\n", value, (unsigned long long)size, got,
+			want);
 	must(!strcmp(got, want));
 }
 
@@ -228,7 +251,8 @@ static void broken_ranges(void)
 	ranges_are("bytes=1-2-3", 100, "0");
 	ranges_are("bytes=1 -2", 100, "0");
 	ranges_are("bytes=0-1,x", 100, "0");
-	ranges_are("bytes=0-0,2-2,4-4,6-6,8-8,10-10,12-12,14-14", 100, "8 0-1 2-3 4-5 6-7 8-9 10-11 12-13 14-15");
+	ranges_are("bytes=0-0,2-2,4-4,6-6,8-8,10-10,12-12,14-14", 100,
+		   "8 0-1 2-3 4-5 6-7 8-9 10-11 12-13 14-15");
 	ranges_are("bytes=0-0,2-2,4-4,6-6,8-8,10-10,12-12,14-14,16-16", 100, "0");
 	ranges_are("bytes=18446744073709551615-", 100, "-1");
 	ranges_are("bytes=99999999999999999999999-", 100, "-1");
@@ -266,8 +290,10 @@ static void opening(void)
 	write_file("root/file", "f");
 	write_file("root/sub/file", "s");
 	snprintf(path, sizeof path, "%s/outside", base);
-	must(symlink("../outside", "root/up") == 0 && symlink(path, "root/absolute") == 0 && symlink("sub/file", "root/within") == 0);
-	must(symlink("..", "root/sub/parent") == 0 && symlink("../..", "root/sub/grandparent") == 0 && symlink("loop", "root/loop") == 0);
+	must(symlink("../outside", "root/up") == 0 && symlink(path, "root/absolute") == 0 &&
+	     symlink("sub/file", "root/within") == 0);
+	must(symlink("..", "root/sub/parent") == 0 &&
+	     symlink("../..", "root/sub/grandparent") == 0 && symlink("loop", "root/loop") == 0);
 	must(mkfifo("root/pipe", 0644) == 0);
 	int root = open("root", O_RDONLY | O_DIRECTORY);
 	must(root >= 0);
@@ -275,10 +301,21 @@ static void opening(void)
 		const char *name;
 		char beneath, walked; /* by openat2; folder by folder */
 	} rows[] = {
-		{"file", 'f', 'f'},		{"sub/file", 's', 's'},	     {"sub", '/', '/'},		  {"none", '-', '-'},
-		{"file/x", '-', '-'},		{"up", '-', '-'},	     {"absolute", '-', '-'},	  {"within", 's', '-'},
-		{"sub/parent/file", 'f', '-'},	{"sub/grandparent/outside", '-', '-'}, {"../outside", '-', '?'}, {"loop", '-', '-'},
-		{"/etc/passwd", '-', '-'},	{"sub//file", 's', '-'},	     {"pipe", '/', '/'},
+		{"file", 'f', 'f'},
+		{"sub/file", 's', 's'},
+		{"sub", '/', '/'},
+		{"none", '-', '-'},
+		{"file/x", '-', '-'},
+		{"up", '-', '-'},
+		{"absolute", '-', '-'},
+		{"within", 's', '-'},
+		{"sub/parent/file", 'f', '-'},
+		{"sub/grandparent/outside", '-', '-'},
+		{"../outside", '-', '?'},
+		{"loop", '-', '-'},
+		{"/etc/passwd", '-', '-'},
+		{"sub//file", 's', '-'},
+		{"pipe", '/', '/'},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		char got = first(site_open, root, rows[i].name);
@@ -289,12 +326,15 @@ static void opening(void)
 			continue;
 		got = first(walk, root, rows[i].name);
 		if (got != rows[i].walked)
-			fprintf(stderr, "walking %s: %c, not %c\n", rows[i].name, got, rows[i].walked);
+			fprintf(stderr, "walking %s: %c, not %c\n", rows[i].name, got,
+				rows[i].walked);
 		must(got == rows[i].walked);
 	}
 	close(root);
-	static const char *const files[] = {"outside",		 "root/file",	      "root/sub/file", "root/up", "root/absolute", "root/within",
-					    "root/sub/parent", "root/sub/grandparent", "root/loop",	"root/pipe"};
+	static const char *const files[] = {
+		"outside",       "root/file",   "root/sub/file",   "root/up",
+		"root/absolute", "root/within", "root/sub/parent", "root/sub/grandparent",
+		"root/loop",     "root/pipe"};
 	for (size_t i = 0; i < sizeof files / sizeof *files; i++)
 		unlink(files[i]);
 	must(rmdir("root/sub") == 0 && rmdir("root") == 0 && chdir("/") == 0 && rmdir(base) == 0);

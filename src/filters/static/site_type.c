@@ -1,4 +1,5 @@
-/* src/filters/static/site_type.c: media types by file name extension (IANA's names; text is UTF-8). */
+/* src/filters/static/site_type.c: media types by file name extension (IANA's names; text is UTF-8).
+ */
 #include "filters/static/site.h"
 #include <stdlib.h>
 
@@ -98,7 +99,8 @@ struct str site_type(struct str name)
 {
 	char ext[16];
 	size_t n = 0;
-	while (n < sizeof ext && n < name.n && name.p[name.n - 1 - n] != '.' && name.p[name.n - 1 - n] != '/')
+	while (n < sizeof ext && n < name.n && name.p[name.n - 1 - n] != '.' &&
+	       name.p[name.n - 1 - n] != '/')
 		n++;
 	if (n == sizeof ext || n == name.n || name.p[name.n - 1 - n] != '.')
 		return STR("application/octet-stream");
@@ -107,6 +109,7 @@ struct str site_type(struct str name)
 		ext[i] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
 	}
 	ext[n] = 0;
-	const char *const *row = bsearch(ext, types, sizeof types / sizeof *types, sizeof *types, compare);
+	const char *const *row =
+		bsearch(ext, types, sizeof types / sizeof *types, sizeof *types, compare);
 	return row ? str_of(row[1]) : STR("application/octet-stream");
 }

@@ -1,7 +1,8 @@
 /* src/filters/static/static.c
  *
- * A folder as an origin: the terminal filter postern.filters.http.static.v1.Static. A file is read piece by piece as the client takes
- * it, so an exchange holds at most what an answer may buffer, however large the file.
+ * A folder as an origin: the terminal filter postern.filters.http.static.v1.Static. A file is read
+ * piece by piece as the client takes it, so an exchange holds at most what an answer may buffer,
+ * however large the file.
  */
 #include "base/hash.h"
 #include "base/mem.h"
@@ -20,7 +21,7 @@
 #define RECHECK_US 1000000ull
 enum { PER_PUMP = 48 * 1024, BOUNDARY = 24 };
 
-/* The open root; the configuration's current one may be replaced while exchanges still use the old. */
+/* The open root; it may be replaced in the configuration while exchanges still use the old one. */
 struct folder {
 	unsigned users; /* under site.lock */
 	int fd;
@@ -84,14 +85,16 @@ static void folder_unref(struct folder *f)
 	mem_free(MEM_CONFIG, f);
 }
 
-/* The folder that root names now: a site is often published by turning a link. Looked up once a second. */
+/* The folder that root names now: a site is often published by turning a link. Looked up once a
+ * second. */
 static struct folder *folder_take(struct site *s, uint64_t now)
 {
 	struct stat st;
 	pthread_mutex_lock(&s->lock);
 	if (now >= s->checked_us + RECHECK_US || now < s->checked_us) {
 		s->checked_us = now;
-		if (stat(s->root, &st) == 0 && (st.st_dev != s->folder->dev || st.st_ino != s->folder->ino)) {
+		if (stat(s->root, &st) == 0 &&
+		    (st.st_dev != s->folder->dev || st.st_ino != s->folder->ino)) {
 			struct folder *f = folder_open(s->root);
 			if (f) {
 				folder_unref(s->folder);
@@ -125,7 +128,8 @@ static bool relative_name(struct str s, char *out)
 	return site_path((struct str){path, s.n + 1}, out, &folder) > 0 && !folder;
 }
 
-static struct str name_field(struct compile *c, const struct doc *cfg, const char *key, struct str absent)
+static struct str name_field(struct compile *c, const struct doc *cfg, const char *key,
+			     struct str absent)
 {
 	char name[SITE_PATH];
 	const struct doc *d = doc_field(cfg, key);
@@ -140,7 +144,8 @@ static struct str name_field(struct compile *c, const struct doc *cfg, const cha
 static void *static_compile(struct compile *c, const struct doc *cfg)
 {
 	const struct doc *root = doc_field(cfg, "root");
-	if (!root || root->kind != DOC_STRING || root->text.n == 0 || memchr(root->text.p, 0, root->text.n)) {
+	if (!root || root->kind != DOC_STRING || root->text.n == 0 ||
+	    memchr(root->text.p, 0, root->text.n)) {
 		diag_add(c->diags, DIAG_ERROR, root ? root : cfg, "root must name a folder");
 		return NULL;
 	}
@@ -158,7 +163,8 @@ static void *static_compile(struct compile *c, const struct doc *cfg)
 		return NULL;
 	s->folder = folder_open(s->root);
 	if (!s->folder) {
-		diag_add(c->diags, DIAG_ERROR, root, "cannot open the folder %s: %s", s->root, strerror(errno));
+		diag_add(c->diags, DIAG_ERROR, root, "cannot open the folder %s: %s", s->root,
+			 strerror(errno));
 		return NULL;
 	}
 	pthread_mutex_init(&s->lock, NULL);
@@ -175,12 +181,14 @@ static void static_free(void *config)
 /* --- answers --- */
 
 /* A whole answer of ours with a short text. */
-static enum verdict answer_text(struct exchange *ex, unsigned status, struct str type, struct str text, const char *details)
+static enum verdict answer_text(struct exchange *ex, unsigned status, struct str type,
+				struct str text, const char *details)
 {
 	struct head *h = &ex->resp.head;
 	struct chain body = {0};
 	struct str len = arena_printf(&ex->arena, "%zu", text.n);
-	bool ok = len.p && head_init(h, &ex->arena, true, 12) && head_set_status(h, status) && head_add_id(h, FIELD_CONTENT_TYPE, type) &&
+	bool ok = len.p && head_init(h, &ex->arena, true, 12) && head_set_status(h, status) &&
+		  head_add_id(h, FIELD_CONTENT_TYPE, type) &&
 		  head_add_id(h, FIELD_CONTENT_LENGTH, len);
 	if (ok && status == 405)
 		ok = head_add_id(h, FIELD_ALLOW, STR("GET, HEAD"));
@@ -195,12 +203,14 @@ static enum verdict answer_text(struct exchange *ex, unsigned status, struct str
 static enum verdict failed(struct exchange *ex, int err)
 {
 	char q[300];
-	log_limited(LOG_FILTER, LOG_WARNING, "static", "static: %s: \"%s\"", strerror(err), log_quote(q, sizeof q, ex->path_only));
+	log_limited(LOG_FILTER, LOG_WARNING, "static", "static: %s: \"%s\"", strerror(err),
+		    log_quote(q, sizeof q, ex->path_only));
 	exch_reply(ex, 503, STR("overloaded"), "static_file_error", "");
 	return ANSWERED;
 }
 
-/* Reads the next bytes of the current part into some. False: the file is shorter than it was, or cannot be read. */
+/* Reads the next bytes of the current part into some. False: the file is shorter than it was, or
+ * cannot be read. */
 static bool read_some(struct serving *s, struct chain *some, size_t most)
 {
 	struct part *p = &s->parts[s->part];
@@ -269,16 +279,21 @@ static void feed(struct exchange *ex, const struct filter_cfg *self, struct serv
 		exch_wake(ex, self, LEG_RESPONSE);
 }
 
-static bool multipart(struct exchange *ex, struct serving *s, const struct site_range *r, struct str type, uint64_t size, struct str *content_type,
-		      uint64_t *length)
+static bool multipart(struct exchange *ex, struct serving *s, const struct site_range *r,
+		      struct str type, uint64_t size, struct str *content_type, uint64_t *length)
 {
 	char b[BOUNDARY + 1];
-	snprintf(b, sizeof b, "%012llx%012llx", (unsigned long long)(random_u64() >> 16), (unsigned long long)(random_u64() >> 16));
+	snprintf(b, sizeof b, "%012llx%012llx", (unsigned long long)(random_u64() >> 16),
+		 (unsigned long long)(random_u64() >> 16));
 	*length = 0;
 	for (unsigned i = 0; i < s->nparts; i++) {
 		struct part *p = &s->parts[i];
-		p->before = arena_printf(&ex->arena, "%s--%s\r\ncontent-type: %.*s\r\ncontent-range: bytes %llu-%llu/%llu\r\n\r\n", i ? "\r\n" : "", b,
-					 STR_ARG(type), (unsigned long long)r[i].from, (unsigned long long)r[i].to - 1, (unsigned long long)size);
+		p->before = arena_printf(&ex->arena,
+					 "%s--%s\r\ncontent-type: %.*s\r\ncontent-range: bytes "
+					 "%llu-%llu/%llu\r\n\r\n",
+					 i ? "\r\n" : "", b, STR_ARG(type),
+					 (unsigned long long)r[i].from,
+					 (unsigned long long)r[i].to - 1, (unsigned long long)size);
 		if (!p->before.p)
 			return false;
 		*length += p->before.n + (p->to - p->at);
@@ -305,21 +320,24 @@ static bool write_head(struct exchange *ex, const struct plan *p)
 	bool ok = head_init(h, &ex->arena, true, 12) && head_set_status(h, p->status);
 	if (p->status != 304) {
 		struct str len = arena_printf(&ex->arena, "%llu", (unsigned long long)p->length);
-		ok = ok && len.p && head_add_id(h, FIELD_CONTENT_TYPE, p->type) && head_add_id(h, FIELD_CONTENT_LENGTH, len);
+		ok = ok && len.p && head_add_id(h, FIELD_CONTENT_TYPE, p->type) &&
+		     head_add_id(h, FIELD_CONTENT_LENGTH, len);
 	}
 	if (p->range.p)
 		ok = ok && head_add_id(h, FIELD_CONTENT_RANGE, p->range);
 	if (p->validators) {
 		struct str date = arena_str(&ex->arena, (struct str){p->date, SITE_DATE});
-		ok = ok && date.p && head_add_id(h, FIELD_LAST_MODIFIED, date) && head_add_id(h, FIELD_ETAG, p->etag) &&
+		ok = ok && date.p && head_add_id(h, FIELD_LAST_MODIFIED, date) &&
+		     head_add_id(h, FIELD_ETAG, p->etag) &&
 		     head_add_id(h, FIELD_ACCEPT_RANGES, STR("bytes"));
 	}
 	return ok;
 }
 
 /* fd is taken over. */
-static enum verdict send_file(struct exchange *ex, const struct filter_cfg *self, int fd, const struct site_range *r, unsigned n, uint64_t size,
-			      struct plan *p, const char *details)
+static enum verdict send_file(struct exchange *ex, const struct filter_cfg *self, int fd,
+			      const struct site_range *r, unsigned n, uint64_t size, struct plan *p,
+			      const char *details)
 {
 	struct serving *s = arena_zalloc(&ex->arena, sizeof *s + n * sizeof *s->parts);
 	bool ok = s != NULL;
@@ -353,7 +371,8 @@ static enum verdict send_file(struct exchange *ex, const struct filter_cfg *self
 	return ANSWERED;
 }
 
-static enum verdict answer_missing(struct exchange *ex, const struct filter_cfg *self, struct site *s, struct folder *f)
+static enum verdict answer_missing(struct exchange *ex, const struct filter_cfg *self,
+				   struct site *s, struct folder *f)
 {
 	struct stat st;
 	char name[SITE_PATH];
@@ -367,14 +386,16 @@ static enum verdict answer_missing(struct exchange *ex, const struct filter_cfg 
 	}
 	if (fd >= 0)
 		close(fd);
-	return answer_text(ex, 404, STR("text/html; charset=utf-8"), STR(NO_PAGE), "static_not_found");
+	return answer_text(ex, 404, STR("text/html; charset=utf-8"), STR(NO_PAGE),
+			   "static_not_found");
 }
 
 static struct str all_of(struct exchange *ex, enum field_id id)
 {
 	if (!head_has(&ex->req.head, id))
 		return (struct str){NULL, 0};
-	return head_joined(&ex->req.head, (struct str){name_infos[id].name, name_infos[id].n}, ", ", &ex->arena);
+	return head_joined(&ex->req.head, (struct str){name_infos[id].name, name_infos[id].n}, ", ",
+			   &ex->arena);
 }
 
 static void read_conditions(struct exchange *ex, struct site_conditions *c)
@@ -400,7 +421,8 @@ static struct str range_of(const struct exchange *ex)
 }
 
 /* A regular file, open: taken over. */
-static enum verdict answer_file(struct exchange *ex, const struct filter_cfg *self, int fd, const struct stat *st, struct str name)
+static enum verdict answer_file(struct exchange *ex, const struct filter_cfg *self, int fd,
+				const struct stat *st, struct str name)
 {
 	uint64_t size = (uint64_t)st->st_size;
 	struct site_range ranges[SITE_RANGES] = {{0, size}};
@@ -408,10 +430,13 @@ static enum verdict answer_file(struct exchange *ex, const struct filter_cfg *se
 	struct site_validators v = {.now = (int64_t)(loop_wall_us(ex->env->loop) / 1000000)};
 	struct plan p = {.status = 200, .type = site_type(name), .validators = true};
 	int n = 1;
-	v.modified = st->st_mtim.tv_sec < v.now ? st->st_mtim.tv_sec : v.now; /* 8.8.2.1: not later than Date */
+	v.modified = st->st_mtim.tv_sec < v.now ? st->st_mtim.tv_sec
+						: v.now; /* 8.8.2.1: not later than Date */
 	site_date(v.modified, p.date);
-	p.etag = v.etag = arena_printf(&ex->arena, "\"%llx-%llx-%llx\"", (unsigned long long)st->st_ino, (unsigned long long)size,
-				       (unsigned long long)st->st_mtim.tv_sec * 1000000000ull + (unsigned long long)st->st_mtim.tv_nsec);
+	p.etag = v.etag = arena_printf(&ex->arena, "\"%llx-%llx-%llx\"",
+				       (unsigned long long)st->st_ino, (unsigned long long)size,
+				       (unsigned long long)st->st_mtim.tv_sec * 1000000000ull +
+					       (unsigned long long)st->st_mtim.tv_nsec);
 	if (!v.etag.p) {
 		close(fd);
 		exch_fail(ex, FAILED_MEMORY);
@@ -419,7 +444,10 @@ static enum verdict answer_file(struct exchange *ex, const struct filter_cfg *se
 	}
 	read_conditions(ex, &conditions);
 	switch (site_evaluate(&conditions, &v)) {
-	case SITE_FAILED: close(fd); return answer_text(ex, 412, STR("text/plain"), STR("Precondition Failed"), "static_precondition_failed");
+	case SITE_FAILED:
+		close(fd);
+		return answer_text(ex, 412, STR("text/plain"), STR("Precondition Failed"),
+				   "static_precondition_failed");
 	case SITE_NOT_MODIFIED:
 		close(fd);
 		p.status = 304;
@@ -455,8 +483,10 @@ static enum verdict answer_file(struct exchange *ex, const struct filter_cfg *se
 	if (range.p) {
 		p.status = 206;
 		if (n == 1)
-			p.range = arena_printf(&ex->arena, "bytes %llu-%llu/%llu", (unsigned long long)ranges[0].from,
-					       (unsigned long long)ranges[0].to - 1, (unsigned long long)size);
+			p.range = arena_printf(&ex->arena, "bytes %llu-%llu/%llu",
+					       (unsigned long long)ranges[0].from,
+					       (unsigned long long)ranges[0].to - 1,
+					       (unsigned long long)size);
 	}
 	return send_file(ex, self, fd, ranges, (unsigned)n, size, &p, "static_file");
 }
@@ -467,7 +497,8 @@ static enum verdict answer_redirect(struct exchange *ex, struct str name, struct
 	char *out = arena_alloc(&ex->arena, 3 * name.n + query.n + 4);
 	bool ok = out && head_init(h, &ex->arena, true, 8) && head_set_status(h, 301);
 	if (ok) {
-		/* From the decoded name: //host/ or a backslash in the path as sent would lead elsewhere. */
+		/* From the decoded name: //host/ or a backslash in the path as sent would lead
+		 * elsewhere. */
 		size_t n = 0;
 		out[n++] = '/';
 		n += site_encode(name, out + n);
@@ -477,7 +508,8 @@ static enum verdict answer_redirect(struct exchange *ex, struct str name, struct
 			memcpy(out + n, query.p, query.n);
 			n += query.n;
 		}
-		ok = head_add_id(h, FIELD_LOCATION, (struct str){out, n}) && head_add_id(h, FIELD_CONTENT_LENGTH, STR("0"));
+		ok = head_add_id(h, FIELD_LOCATION, (struct str){out, n}) &&
+		     head_add_id(h, FIELD_CONTENT_LENGTH, STR("0"));
 	}
 	if (!ok)
 		exch_fail(ex, FAILED_MEMORY);
@@ -488,12 +520,15 @@ static enum verdict answer_redirect(struct exchange *ex, struct str name, struct
 
 static bool is_missing(int err)
 {
-	/* EXDEV, ELOOP: a link out of the root; EACCES, EPERM: not for everyone's eyes, and no wiser for saying so */
-	return err == ENOENT || err == ENOTDIR || err == ENAMETOOLONG || err == EXDEV || err == ELOOP || err == EACCES || err == EPERM || err == EINVAL ||
-	       err == ENXIO || err == ENODEV;
+	/* EXDEV, ELOOP: a link out of the root; EACCES, EPERM: not for everyone's eyes, and no
+	 * wiser for saying so */
+	return err == ENOENT || err == ENOTDIR || err == ENAMETOOLONG || err == EXDEV ||
+	       err == ELOOP || err == EACCES || err == EPERM || err == EINVAL || err == ENXIO ||
+	       err == ENODEV;
 }
 
-static enum verdict find(struct exchange *ex, const struct filter_cfg *self, struct site *s, struct folder *f)
+static enum verdict find(struct exchange *ex, const struct filter_cfg *self, struct site *s,
+			 struct folder *f)
 {
 	struct str path, query;
 	char name[SITE_PATH];
@@ -532,7 +567,8 @@ static enum verdict static_request(struct exchange *ex, const struct filter_cfg 
 {
 	struct site *s = self->config;
 	if (ex->req.head.method != METHOD_GET && ex->req.head.method != METHOD_HEAD)
-		return answer_text(ex, 405, STR("text/plain"), STR("Method Not Allowed"), "static_method");
+		return answer_text(ex, 405, STR("text/plain"), STR("Method Not Allowed"),
+				   "static_method");
 	struct folder *f = folder_take(s, loop_now_us(ex->env->loop));
 	enum verdict v = find(ex, self, s, f);
 	folder_give(s, f);
