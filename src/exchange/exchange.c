@@ -217,6 +217,8 @@ static size_t gather_limit(const struct exchange *ex, const struct leg *leg)
 static size_t leg_room(const struct exchange *ex, const struct leg *leg)
 {
 	size_t have = leg->in.n + leg->held.n + leg->batch.n + leg->out.n;
+	if (leg->holding)
+		return have < leg->hold_limit ? leg->hold_limit - have : 0;
 	if (leg->gathering) { /* one byte more than allowed shows that the limit is exceeded */
 		size_t most = gather_limit(ex, leg) + 1;
 		return have < most ? most - have : 0;

@@ -21,6 +21,7 @@
 
 struct upstream;
 struct exchange;
+struct call_discard;
 
 /* What an exchange's thread offers. One per worker; lives as long as the worker. */
 struct exch_env {
@@ -94,7 +95,9 @@ struct leg {
 	bool ended;	       /* out is complete (but for what it holds) */
 	bool discard;	       /* what still arrives is thrown away */
 	bool size_fixed;       /* a filter replaced the body: size rules, whatever content-length says */
-	size_t gather_limit;
+	bool holding;	       /* exch_hold_answer */
+	uint8_t broke;	       /* enum failure_kind: the source broke off while it was held */
+	size_t gather_limit, hold_limit;
 };
 /* How the codec shall frame the body of this leg: a length (>= 0) or -1 (chunked, or DATA frames). Framing belongs to postern: a known
  * size counts when the head has a content-length (whatever it says) or when the body was empty or replaced. */
@@ -148,6 +151,7 @@ struct exchange {
 	bool local_reply;	/* the answer is ours */
 	struct str reply_text;	/* while local_reply_config makes its body: the text it replaces */
 	bool allow_http1_reason;
+	bool keep_request;	/* a filter that watches the request's body wants all of it, whatever becomes of the terminal filter's answer */
 
 	/* answer on its way to the client: front reads */
 	struct interim_out {
@@ -176,6 +180,11 @@ struct exchange {
 	} upstream_peer, upstream_local;
 	const struct cluster_cfg *upstream_cluster;
 	struct str upstream_failure;
+	struct exch_fallback { /* what the fallback policy did, for log lines; served NULL: no policy, or it did not come to a decision */
+		const char *served;
+		uint16_t primary_status, status; /* 0: not asked, or no answer */
+		uint32_t primary_ms, ms, held;
+	} fallback;
 	unsigned attempts;
 	uint64_t upstream_first_us, upstream_done_us;
 	struct metadata metadata; /* dynamic metadata */
@@ -246,6 +255,15 @@ void exch_answer_data(struct exchange *ex, struct chain *bytes, bool end, struct
 size_t exch_answer_room(const struct exchange *ex);
 /* The origin broke off in mid-answer: cut what has gone out; before that, a reply for kind. */
 void exch_answer_broken(struct exchange *ex, enum failure_kind kind);
+/* In a response hook, before returning WAIT: the source takes no more than limit bytes of the answer's body from where it has it, until
+ * this filter lets the head go on or exch_answer_instead. A source that breaks off meanwhile is over, leg->broke says how, the filter is
+ * resumed, and what has come stays. */
+void exch_hold_answer(struct exchange *ex, size_t limit);
+/* While self has the head of an answer: that answer is forgotten, self is the source of another one from now on (its type has pump). Then
+ * fill resp.head, exch_answer_head, exch_answer_data; GO_ON lets it pass. loser (may be NULL): what may become of the rest. */
+void exch_answer_instead(struct exchange *ex, const struct filter_cfg *self, const struct call_discard *loser);
+/* The terminal filter's work is given up; self answers alone (from a body hook of the request, before there is an answer). */
+void exch_take_over(struct exchange *ex, const struct filter_cfg *self);
 /* An interim answer (1xx): copied; dropped unless the client speaks 1.1 or 2 and no response hook may still choose another. */
 void exch_interim(struct exchange *ex, const struct head *h);
 /* 101: from now on raw bytes both ways (the answer's head still passes the response filters). */

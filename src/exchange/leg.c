@@ -72,6 +72,10 @@ static bool pass_head(struct exchange *ex, enum leg_kind k)
 	}
 	leg->passing = leg->gathering = false;
 	leg->gather_limit = 0;
+	if (leg->holding) {
+		leg->holding = false;
+		ex->pump_due = true;
+	}
 	leg->at++;
 	if (chain_empty(&leg->held) && !end) {
 		return true;
@@ -189,11 +193,13 @@ void leg_pump(struct exchange *ex, enum leg_kind k)
 	struct leg *leg = exch_leg(ex, k);
 	unsigned before_at = leg->at;
 	size_t before_out = leg->out.n;
-	bool before_ended = leg->ended;
+	bool before_ended = leg->ended, moved = false;
 	if (!leg->begun)
 		return;
 	do {
-		if (!bodies_move(ex, k) && leg->at == ex->nfilters)
+		bool some = bodies_move(ex, k);
+		moved |= some;
+		if (!some && leg->at == ex->nfilters)
 			break;
 		if (!alive(ex, leg, k))
 			return;
@@ -202,6 +208,8 @@ void leg_pump(struct exchange *ex, enum leg_kind k)
 		return;
 	if (gather_overflow(ex, k))
 		return;
+	if (moved && k == LEG_REQUEST && ex->source) /* it takes the request where the head is */
+		ex->pump_due = true;
 	bool changed = leg->at != before_at || leg->out.n != before_out || leg->ended != before_ended;
 	if (!changed)
 		return;
@@ -245,6 +253,13 @@ void exch_watch_body(struct exchange *ex, const struct filter_cfg *f, enum leg_k
 void exch_unwatch_body(struct exchange *ex, const struct filter_cfg *f, enum leg_kind k)
 {
 	exch_leg(ex, k)->watched &= ~(1u << walk_position(ex, k, f));
+}
+
+void exch_hold_answer(struct exchange *ex, size_t limit)
+{
+	ex->resp.holding = true;
+	ex->resp.hold_limit = limit;
+	ex->pump_due = true; /* so that the source learns of it */
 }
 
 void exch_replace_body(struct exchange *ex, enum leg_kind k, struct chain *bytes)

@@ -5,7 +5,7 @@
 #include "obs/stats.h"
 
 /* The terminal filter's work (its call) is not wanted any more. */
-static void stop_terminal(struct exchange *ex)
+static void give_up_source(struct exchange *ex, const struct call_discard *loser)
 {
 	if (!ex->nfilters)
 		return;
@@ -13,9 +13,16 @@ static void stop_terminal(struct exchange *ex)
 	ex->source = NULL;
 	if (ex->hooked >> f->index & 1) {
 		ex->hooked &= ~(1u << f->index);
-		if (f->type->end)
+		if (loser && f->type->lose)
+			f->type->lose(ex, f, loser);
+		else if (f->type->end)
 			f->type->end(ex, f);
 	}
+}
+
+static void stop_terminal(struct exchange *ex)
+{
+	give_up_source(ex, NULL);
 }
 
 static bool is_grpc(const struct head *h)
@@ -120,6 +127,8 @@ static void forget_answer(struct exchange *ex)
 	memset(&ex->resp, 0, sizeof ex->resp);
 	ex->wakes[LEG_RESPONSE] = 0;
 	ex->answer_edge_done = false;
+	if (ex->keep_request)
+		return;
 	ex->req.discard = true;
 	ex->req.waiting = ex->req.gathering = false;
 	chain_clear(&ex->req.in);
@@ -212,6 +221,35 @@ void exch_answer_head(struct exchange *ex, int64_t size)
 	exch_run_later(ex);
 }
 
+void exch_answer_instead(struct exchange *ex, const struct filter_cfg *self, const struct call_discard *loser)
+{
+	struct leg *leg = &ex->resp;
+	unsigned at = leg->at;
+	uint32_t watched = leg->watched;
+	must(self->type->pump && leg->begun && at < ex->nfilters && walk_filter(ex, LEG_RESPONSE, at) == self);
+	give_up_source(ex, loser);
+	leg_reset(leg);
+	memset(leg, 0, sizeof *leg);
+	leg->at = (uint8_t)at;
+	leg->watched = watched;
+	leg->size = -1;
+	chunk_unref(ex->resp_chunk);
+	ex->resp_chunk = NULL;
+	ex->resp_head_bytes = 0;
+	ex->local_reply = ex->tunnel = false;
+	ex->flags = "";
+	ex->source = self;
+	ex->pump_due = true;
+}
+
+void exch_take_over(struct exchange *ex, const struct filter_cfg *self)
+{
+	must(self->type->pump && !ex->resp.begun);
+	give_up_source(ex, NULL);
+	ex->source = self;
+	ex->pump_due = true;
+}
+
 void exch_answer_data(struct exchange *ex, struct chain *bytes, bool end, struct head *trailers)
 {
 	struct leg *leg = &ex->resp;
@@ -234,6 +272,12 @@ void exch_answer_broken(struct exchange *ex, enum failure_kind kind)
 	const struct failure_info *i = &failure_infos[kind];
 	if (ex->stage != STAGE_LIVE || ex->cut)
 		return;
+	if (ex->resp.holding) {
+		stop_terminal(ex);
+		ex->resp.broke = (uint8_t)kind;
+		exch_wake(ex, walk_filter(ex, LEG_RESPONSE, ex->resp.at), LEG_RESPONSE);
+		return;
+	}
 	ex->details = i->details;
 	ex->flags = i->flag;
 	if (exch_answer_ready(ex)) { /* what came goes out, then the break shows (I5) */

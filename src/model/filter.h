@@ -14,6 +14,7 @@ struct model;
 struct hcm_cfg;
 struct format;
 struct schema_hooks;
+struct call_discard;
 
 enum verdict {
 	GO_ON,	 /* done with this; the next filter may have it */
@@ -73,6 +74,8 @@ struct filter_type {
 	enum verdict (*body)(struct exchange *ex, const struct filter_cfg *self, enum leg_kind leg, struct chain *batch, bool end);
 	/* router only: room in the call's or client's direction again, request body to take, the client left … */
 	void (*pump)(struct exchange *ex, const struct filter_cfg *self);
+	/* Instead of end, for a source whose answer another filter replaces (exch_answer_instead): how its rest may be got rid of. NULL: end. */
+	void (*lose)(struct exchange *ex, const struct filter_cfg *self, const struct call_discard *how);
 	/* Always called once when the exchange ends, for filters whose request or response hook ran. */
 	void (*end)(struct exchange *ex, const struct filter_cfg *self);
 };

@@ -87,6 +87,11 @@ static void on_timer(struct timer *t)
 		call_on_broken(c, kind, text);
 		return;
 	}
+	if (c->due[DUE_DRAIN] && c->due[DUE_DRAIN] <= now) {
+		c->discard.bytes = 0;
+		c->due[DUE_DRAIN] = 0;
+		later(c->u->loop, PHASE_RUN, &c->task);
+	}
 	if (c->due[DUE_BACKOFF] && c->due[DUE_BACKOFF] <= now) {
 		c->due[DUE_BACKOFF] = 0;
 		c->again = true;
@@ -337,6 +342,11 @@ static void attempt(struct ucall *c, bool now)
 		c->host = h;
 	}
 	note_tried(c, h);
+	const char *why = c->rq.refused ? c->rq.refused(&c->rq, &h->addr.sa) : NULL;
+	if (why) {
+		call_on_broken(c, FAILED_NO_HEALTHY, why);
+		return;
+	}
 	c->pub.hostname = h->hostname;
 	pool_get(h, c, now);
 }
@@ -460,6 +470,8 @@ static void decide(struct ucall *c)
 	finish_broken(c);
 }
 
+static void drain_on(struct ucall *c);
+
 static void run(struct task *t)
 {
 	struct ucall *c = OWNER_OF(t, struct ucall, task);
@@ -471,6 +483,8 @@ static void run(struct task *t)
 			attempt_again(c);
 		else if (c->state == CALL_NEW)
 			attempt(c, true);
+	} else if (c->detached) {
+		drain_on(c);
 	}
 	if (c->state == CALL_ON)
 		call_on_room(c); /* the new connection may have taken what had filled the buffer */
@@ -763,6 +777,15 @@ void call_hold(struct call *p, bool hold)
 		c->o->codec->credit(c->o);
 }
 
+void call_limit(struct call *p, size_t limit)
+{
+	struct ucall *c = ucall_of(p);
+	c->limited = limit != SIZE_MAX;
+	c->limit = limit;
+	if (c->o)
+		c->o->codec->credit(c->o);
+}
+
 void call_gather(struct call *p, size_t limit)
 {
 	struct ucall *c = ucall_of(p);
@@ -785,6 +808,8 @@ void call_cancel(struct call *p)
 	leave_attempt(c);
 	give_request(c);
 	give_retry(c);
+	if (c->detached)
+		link_out(&c->link);
 	c->state = CALL_OVER; /* its timer may fire for nothing */
 	if (task_scheduled(&c->task))
 		task_drop(u->loop, &c->task);
@@ -806,4 +831,66 @@ void call_cancel(struct call *p)
 void call_close(struct call *p)
 {
 	call_cancel(p);
+}
+
+/* ---- answers that nobody wants */
+
+static void drain_event(struct call *p)
+{
+	struct ucall *c = ucall_of(p);
+	later(c->u->loop, PHASE_RUN, &c->task);
+}
+
+static void drain_end(struct ucall *c, stat_id counter)
+{
+	stat_add(counter, 1);
+	call_cancel(&c->pub);
+}
+
+/* Phase 3: more has come, or the time is over. */
+static void drain_on(struct ucall *c)
+{
+	struct call *p = &c->pub;
+	size_t n = p->in.n;
+	chain_clear(&p->in);
+	if (c->state == CALL_DONE) {
+		drain_end(c, p->failed ? c->discard.closed : c->discard.drained);
+	} else if (n >= c->discard.bytes) {
+		drain_end(c, c->discard.closed);
+	} else {
+		c->discard.bytes -= n;
+		c->o->codec->credit(c->o);
+	}
+}
+
+void call_drain(struct call *p, const struct call_discard *how)
+{
+	struct ucall *c = ucall_of(p);
+	c->discard = *how;
+	if (c->state == CALL_DONE) {
+		drain_end(c, p->failed ? how->closed : how->complete);
+		return;
+	}
+	if (c->state != CALL_ON || !p->has_head || !c->sent || p->tunnel || !how->bytes || c->u->draining ||
+	    !c->o->codec->detach(c->o, how->bytes)) {
+		drain_end(c, how->closed);
+		return;
+	}
+	memset(c->due, 0, sizeof c->due);
+	let_go_of_request(c);
+	chain_clear(&p->in);
+	chunk_unref(p->head_chunk);
+	p->head_chunk = NULL;
+	p->head = NULL;
+	p->owner = NULL;
+	p->trailers = NULL;
+	c->rq.head = NULL;
+	c->rq.arena = NULL;
+	c->event = drain_event;
+	c->detached = true;
+	c->hold = c->limited = false;
+	c->gather = 0;
+	link_last(&c->u->drains, &c->link);
+	due_at(c, DUE_DRAIN, how->us ? how->us : 1);
+	c->o->codec->credit(c->o);
 }

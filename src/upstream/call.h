@@ -6,6 +6,7 @@
 #pragma once
 #include "base/chain.h"
 #include "base/failure.h"
+#include "base/stat_id.h"
 #include "http/head.h"
 #include "model/model.h"
 
@@ -35,6 +36,8 @@ struct call_request {
 	bool attempt_count;
 	bool trailers_ok;	   /* request trailers may be sent */
 	const struct str *sni_override;
+	/* An address that must not be asked: the attempt fails, text says why. NULL: all may. */
+	const char *(*refused)(const struct call_request *rq, const struct sockaddr *to);
 };
 
 struct call {
@@ -78,6 +81,8 @@ void call_send(struct call *c, struct chain *bytes, bool end, const struct head 
 void call_took(struct call *c);
 /* hold: no credit, the kernel holds the rest (HOLD). */
 void call_hold(struct call *c, bool hold);
+/* No read goes beyond limit bytes in c->in (HOLD with something in hand). SIZE_MAX: as usual. */
+void call_limit(struct call *c, size_t limit);
 /* Raises the buffer for c->in (a gathering filter); 0: back to normal. */
 void call_gather(struct call *c, size_t limit);
 /* Over: c is gone, with in, head and trailers. A connection goes back to its pool as soon as its answer has ended exactly and the request was
@@ -85,3 +90,12 @@ void call_gather(struct call *c, size_t limit);
 void call_close(struct call *c);
 /* As call_close, for an answer not yet complete; same effect when it is. */
 void call_cancel(struct call *c);
+/* What becomes of an answer that nobody wants, and which counter tells of it. */
+struct call_discard {
+	uint64_t bytes, us;
+	stat_id complete, drained, closed;
+};
+/* As call_close, but what is left of the answer is read and thrown away, so that its connection can be used again, when it is known to be
+ * at most how->bytes, or turns out to be, and comes within how->us; else the connection is closed. The call goes on by itself: its
+ * owner, arena and request may be gone before. */
+void call_drain(struct call *c, const struct call_discard *how);

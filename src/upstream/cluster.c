@@ -745,6 +745,7 @@ struct upstream *upstream_new(struct loop *l, const struct model *m)
 	u->sweep.fire = on_sweep;
 	u->flush.run = on_flush;
 	link_init(&u->lives);
+	link_init(&u->drains);
 	u->sets = set_new(m);
 	if (!u->sets) {
 		mem_free(MEM_OTHER, u);
@@ -834,6 +835,8 @@ void upstream_free(struct upstream *u)
 {
 	if (!u)
 		return;
+	while (!link_none(&u->drains))
+		call_cancel(&OWNER_OF(u->drains.next, struct ucall, link)->pub);
 	must(u->ncalls == 0);
 	u->draining = true;
 	pthread_mutex_lock(&rows_lock);

@@ -739,6 +739,13 @@ static bool took_body_bytes(struct origin *o, struct chunk *k, size_t n)
 	return take_body(o, k, k->data, n);
 }
 
+/* For what is still wanted of a limited answer: held by many exchanges for long, so no more than that. */
+static uint32_t body_chunk(const struct ucall *c)
+{
+	size_t left = c->limit - c->pub.in.n;
+	return left >= CHUNK_LARGE ? CHUNK_LARGE : left <= CHUNK_SMALL ? CHUNK_SMALL : (uint32_t)left;
+}
+
 /* Exactly one read. */
 static void read_some(struct origin *o)
 {
@@ -753,12 +760,14 @@ static void read_some(struct origin *o)
 	}
 	if (!body && !head_room(o))
 		return;
-	struct chunk *k = body ? chunk_new(CHUNK_LARGE) : h->buf;
+	struct chunk *k = body ? chunk_new(c->limited ? body_chunk(c) : CHUNK_LARGE) : h->buf;
 	if (!k) {
 		broken(o, FAILED_MEMORY, NULL);
 		return;
 	}
 	size_t space = k->cap - k->fill;
+	if (body && c->limited && space > c->limit - c->pub.in.n)
+		space = c->limit - c->pub.in.n;
 	ssize_t n = conn_read(&o->conn, k->data + k->fill, space);
 	bool alive = true, told = false;
 	if (n > 0) {
@@ -826,7 +835,7 @@ static void credit(struct origin *o)
 {
 	struct h1_origin *h = &o->h1;
 	const struct ucall *c = o->call;
-	if (!h->stopped || c->hold || c->pub.in.n > call_high(c) / 2)
+	if (!h->stopped || c->hold || (c->limited ? !call_wants(c) : c->pub.in.n > call_high(c) / 2))
 		return;
 	h->stopped = false;
 	h->more = true;
@@ -834,10 +843,23 @@ static void credit(struct origin *o)
 	later(o->u->loop, PHASE_AGAIN, &o->again);
 }
 
+static bool detach(struct origin *o, uint64_t most)
+{
+	struct h1_origin *h = &o->h1;
+	struct h1_body *b = &h->body;
+	if (!h->reading_body || h->closing || b->framing == H1_UNTIL_CLOSE || b->trailer_bytes || (b->framing == H1_LENGTH && b->left > most))
+		return false;
+	b->trailers = NULL; /* what comes of them is dropped */
+	b->arena = NULL;
+	h->head = NULL;
+	return true;
+}
+
 const struct origin_codec h1_origin_codec = {
 	.start = start,
 	.push = push,
 	.credit = credit,
+	.detach = detach,
 	.leave = leave,
 	.ready = ready,
 	.writable = writable,

@@ -247,6 +247,7 @@ struct upstream {
 	struct loop *loop;
 	struct set *sets; /* the current one first */
 	struct link lives;
+	struct link drains; /* calls left by their owners whose answers are read to the end */
 	struct dns *dns;
 	struct timer sweep;
 	struct task flush; /* turn++ after the last event of this turn was handed out */
@@ -330,6 +331,9 @@ struct origin_codec {
 	void (*push)(struct origin *o);
 	/* The call may take answer bytes again. */
 	void (*credit)(struct origin *o);
+	/* Of an answer under way: whether at most that much is left and the connection will be of use afterwards. From then on neither the
+	 * call's arena nor its request is touched. */
+	bool (*detach)(struct origin *o, uint64_t most);
 	/* The call leaves: the connection is parked or closed. Clears o->call. */
 	void (*leave)(struct origin *o);
 	/* Events of a busy connection, phase 2. */
@@ -366,7 +370,7 @@ enum call_state {
 	CALL_DONE,   /* ended or failed */
 	CALL_OVER    /* left by its owner */
 };
-enum call_due { DUE_TOTAL, DUE_DURATION, DUE_TRY, DUE_IDLE, DUE_BACKOFF, DUES };
+enum call_due { DUE_TOTAL, DUE_DURATION, DUE_TRY, DUE_IDLE, DUE_BACKOFF, DUE_DRAIN, DUES };
 enum { TRIED = 16 };
 
 struct ucall {
@@ -379,12 +383,14 @@ struct ucall {
 	uint64_t moved_us;  /* the last byte in either direction, when DUE_IDLE is set */
 	struct chain body;  /* from the owner, not yet with the codec */
 	const struct head *trailers;
-	size_t gather;
+	size_t gather, limit;
 	uint8_t state, high; /* high: breaker priority */
 	bool all;            /* the owner's request is complete */
 	bool keeping;        /* kept holds everything so far */
 	bool full;           /* call_room said 0 */
 	bool hold;
+	bool limited;	     /* limit counts */
+	bool detached;	     /* call_drain: nobody waits for it */
 	bool idempotent;
 	bool fresh;   /* must have a new connection */
 	bool sent;    /* whole request with the kernel, this attempt */
@@ -404,7 +410,8 @@ struct ucall {
 	struct live *live;
 	struct call_request rq;
 	void (*event)(struct call *c);
-	struct link link; /* host.pending or live.waiting */
+	struct call_discard discard; /* detached: bytes is what may still come */
+	struct link link; /* host.pending, live.waiting or upstream.drains */
 	struct task task; /* PHASE_RUN */
 	struct timer
 		timer; /* may be armed for a call that is over: the next one is spared the arming */
@@ -443,5 +450,5 @@ static inline size_t call_high(const struct ucall *c)
 }
 static inline bool call_wants(const struct ucall *c)
 {
-	return !c->hold && c->pub.in.n < call_high(c);
+	return !c->hold && c->pub.in.n < (c->limited ? c->limit : call_high(c));
 }

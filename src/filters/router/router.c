@@ -21,6 +21,7 @@ struct router {
 	struct call *call;
 	bool head_done; /* the answer's head was handed over */
 	bool request_sent;
+	bool limited; /* the call reads no more than a filter lets it */
 	struct str cookie; /* made for a hash policy, to be set in the answer; .p NULL none */
 	uint64_t begun_us;
 };
@@ -489,7 +490,7 @@ static void pump_request(struct exchange *ex, struct router *rt)
 		size_t room = call_room(c);
 		if (c->request_lost) {
 			chain_clear(&leg->out);
-			ex->req.discard = true;
+			ex->req.discard = !ex->keep_request;
 			break;
 		}
 		if (!room && leg->out.n)
@@ -520,7 +521,7 @@ static void leave_call(struct exchange *ex, struct router *rt)
 static void pump_answer(struct exchange *ex, struct router *rt)
 {
 	struct call *c = rt->call;
-	size_t room = ex->is_head ? SIZE_MAX : exch_answer_room(ex);
+	size_t room = ex->is_head || ex->resp.holding ? SIZE_MAX : exch_answer_room(ex);
 	if (!room && !c->ended)
 		return;
 	struct chain some = {0};
@@ -535,12 +536,26 @@ static void pump_answer(struct exchange *ex, struct router *rt)
 		call_took(c);
 }
 
+/* A filter holds the head: what may come of the body stays with the call, which reads no more. */
+static void hold_answer(struct exchange *ex, struct router *rt)
+{
+	const struct leg *leg = &ex->resp;
+	size_t have = leg->in.n + leg->held.n + leg->batch.n;
+	rt->limited = true;
+	call_limit(rt->call, have < leg->hold_limit ? leg->hold_limit - have : 0);
+}
+
 /* Moves what can be moved, both ways. */
 static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 {
 	struct router *rt = exch_state(ex, self);
-	if (!rt || !rt->call)
+	if (!rt || !rt->call) {
+		if (rt && ex->keep_request && ex->req.out.n) { /* others want the rest of the request */
+			chain_clear(&ex->req.out);
+			ex->port->room(ex);
+		}
 		return;
+	}
 	struct call *c = rt->call;
 	pump_request(ex, rt);
 	while (c->interim) {
@@ -560,6 +575,14 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 	}
 	if (!rt->head_done)
 		return;
+	if (ex->resp.holding && !c->ended && !c->failed) {
+		hold_answer(ex, rt);
+		return;
+	}
+	if (rt->limited) {
+		rt->limited = false;
+		call_limit(c, SIZE_MAX);
+	}
 	call_gather(c, ex->resp.gathering ? exch_answer_room(ex) : 0);
 	if (c->in.n || (c->ended && !ex->resp.in_ended))
 		pump_answer(ex, rt);
@@ -567,6 +590,17 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 		leave_call(ex, rt);
 		exch_answer_broken(ex, why);
 	}
+}
+
+/* Another answer goes out instead: the connection may still be of use. */
+static void router_lose(struct exchange *ex, const struct filter_cfg *self, const struct call_discard *how)
+{
+	struct router *rt = exch_state(ex, self);
+	if (!rt || !rt->call)
+		return;
+	note_origin(ex, rt->call);
+	call_drain(rt->call, how);
+	rt->call = NULL;
 }
 
 static void router_end(struct exchange *ex, const struct filter_cfg *self)
@@ -587,5 +621,6 @@ const struct filter_type filter_router = {
 	.compile = router_compile,
 	.request = router_request,
 	.pump = router_pump,
+	.lose = router_lose,
 	.end = router_end,
 };
