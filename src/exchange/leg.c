@@ -70,12 +70,12 @@ static bool pass_head(struct exchange *ex, enum leg_kind k)
 		leg->passing = true;
 		return false;
 	}
-	leg->passing = leg->gathering = false;
-	leg->gather_limit = 0;
 	if (leg->holding) {
 		leg->holding = false;
 		ex->pump_due = true;
 	}
+	leg->passing = leg->gathering = false;
+	leg->gather_limit = 0;
 	leg->at++;
 	if (chain_empty(&leg->held) && !end) {
 		return true;
