@@ -79,6 +79,8 @@ void cli_help(void)
 	     "\n"
 	     "  postern run   -c FILE [options]   serve, restarted when it fails\n"
 	     "  postern check -c FILE [options]   every mistake at once, then exit\n"
+	     "  postern test SCRIPT.lua CASES.yaml [--only TEXT] [--junit FILE]\n"
+	     "                                    cases of a Lua script, with scripted origins\n"
 	     "  postern       -c FILE [options]   as envoy: one process in the foreground\n");
 	for (unsigned i = 0; i < ROWS; i++)
 		if (rows[i].help)
@@ -170,7 +172,7 @@ static bool verb_of(struct cli *c, const char *word)
 	} else if (str_eq(w, STR("help"))) {
 		c->verb = VERB_HELP;
 	} else {
-		static const char *const verbs[] = {"run", "check", "version", "help", NULL};
+		static const char *const verbs[] = {"run", "check", "test", "version", "help", NULL};
 		const char *near = diag_nearest(w, verbs);
 		fprintf(stderr, "postern: unknown verb \"%s\"%s%s%s\n", word, near ? "; did you mean \"" : "; see --help", near ? near : "", near ? "\"?" : "");
 		return false;

@@ -10,6 +10,7 @@
 #include "obs/log.h"
 #include "obs/sink.h"
 #include "obs/stats.h"
+#include "testverb.h"
 #include "upstream/upstream.h"
 #include "workers.h"
 #include <sched.h>
@@ -327,6 +328,8 @@ int main(int argc, char **argv)
 	static struct gateway g;
 	g.keeper = -1;
 	hash_seed();
+	if (argc > 1 && strcmp(argv[1], "test") == 0)
+		return testverb(argc - 1, argv + 1);
 	if (!cli_parse(&g.cli, argc, argv) || !set_log_levels(&g.cli))
 		return 2;
 	switch (g.cli.verb) {
