@@ -297,7 +297,7 @@ bool chain_flat(struct chain *c, struct str *out)
 	return true;
 }
 
-void chain_clear(struct chain *c)
+void chain_clear_(struct chain *c)
 {
 	while (c->first)
 		piece_free(unlink_first(c));

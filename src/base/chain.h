@@ -66,6 +66,11 @@ void chain_read(const struct chain *c, size_t at, void *out, size_t n);
 /* All bytes as one contiguous run: the only piece as it is, else the pieces are merged into one chunk
  * in place. False: no memory. */
 bool chain_flat(struct chain *c, struct str *out);
-void chain_clear(struct chain *c);
+void chain_clear_(struct chain *c);
+static inline void chain_clear(struct chain *c)
+{
+	if (c->first)
+		chain_clear_(c);
+}
 /* Frees this thread's cached chunks and pieces. */
 void chain_trim(void);

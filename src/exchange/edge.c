@@ -173,7 +173,7 @@ static bool forwarded(struct exchange *ex)
 	struct str xff = head_value(h, FIELD_X_FORWARDED_FOR), from = {NULL, 0};
 	bool ok = true, unix_peer = ex->peer->remote.n && ex->peer->remote.p[0] == '/';
 	ex->remote = ex->peer->remote;
-	if (xff.p && h->has[FIELD_X_FORWARDED_FOR / 64])
+	if (xff.p)
 		xff = head_joined(h, STR("x-forwarded-for"), ",", &ex->arena);
 	if (c->use_remote_address) {
 		if (c->xff_trusted_hops)
@@ -209,15 +209,20 @@ static bool forwarded(struct exchange *ex)
 static const enum field_id internal_fields[] = {FIELD_X_ENVOY_INTERNAL, FIELD_X_ENVOY_RETRY_ON, FIELD_X_ENVOY_MAX_RETRIES, FIELD_X_ENVOY_TIMEOUT,
 						FIELD_X_ENVOY_TRY_TIMEOUT, FIELD_X_ENVOY_EXPECTED_TIMEOUT, FIELD_X_ENVOY_ORIGINAL_PATH};
 
+static void drop_internal(struct head *h)
+{
+	for (size_t i = 0; i < sizeof internal_fields / sizeof *internal_fields; i++)
+		if (head_has(h, internal_fields[i]))
+			head_remove_id(h, internal_fields[i]);
+}
+
 static bool identity(struct exchange *ex)
 {
 	const struct hcm_cfg *c = ex->hcm;
 	struct head *h = &ex->req.head;
 	struct field *id = head_get(h, FIELD_X_REQUEST_ID);
 	if (c->use_remote_address)
-		for (size_t i = 0; i < sizeof internal_fields / sizeof *internal_fields; i++)
-			if (head_has(h, internal_fields[i]))
-				head_remove_id(h, internal_fields[i]);
+		drop_internal(h);
 	if (id && (!c->use_remote_address || c->preserve_request_id || !c->generate_request_id)) {
 		size_t n = id->value_n < sizeof ex->request_id - 1 ? id->value_n : sizeof ex->request_id - 1;
 		memcpy(ex->request_id, id->value_p, n);
@@ -308,6 +313,7 @@ void edge_request(struct exchange *ex)
 		refuse(ex, 503, failure_infos[FAILED_MEMORY].details);
 		return;
 	}
+	h->touched = false; /* the codec has checked the pseudo fields; who changes them now is checked by the router */
 	const struct route *r = exch_route(ex);
 	uint64_t most = c->max_stream_duration_us;
 	if (r && r->has_max_duration)

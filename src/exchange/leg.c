@@ -77,9 +77,17 @@ static bool pass_head(struct exchange *ex, enum leg_kind k)
 	leg->passing = leg->gathering = false;
 	leg->gather_limit = 0;
 	leg->at++;
-	if (chain_empty(&leg->held) && !end) {
+	if (!leg->watched) {
+		if (end)
+			leg->end_at = leg->at;
+		if (leg->at == ex->nfilters) {
+			chain_move(&leg->out, &leg->held);
+			leg->ended |= end;
+		}
 		return true;
 	}
+	if (chain_empty(&leg->held) && !end)
+		return true;
 	struct chain bytes = {0};
 	chain_move(&bytes, &leg->held);
 	push(ex, k, &bytes, w, end);
@@ -114,6 +122,16 @@ static bool bodies_move(struct exchange *ex, enum leg_kind k)
 {
 	struct leg *leg = exch_leg(ex, k);
 	bool moved = false;
+	if (!leg->watched && !leg->batch_waiting) {
+		moved = !chain_empty(&leg->in);
+		chain_move(leg->at == ex->nfilters ? &leg->out : &leg->held, &leg->in);
+		if (leg->in_ended) {
+			leg->end_at = leg->at;
+			moved |= leg->at == ex->nfilters && !leg->ended;
+			leg->ended |= leg->at == ex->nfilters;
+		}
+		return moved;
+	}
 	if (leg->batch_waiting) {
 		const struct filter_cfg *f = walk_filter(ex, k, leg->batch_at);
 		if (!woken(ex, k, f))
@@ -188,6 +206,20 @@ static bool head_moves(struct exchange *ex, enum leg_kind k)
 	return moved;
 }
 
+/* The head is through and no filter watches: what comes in goes out. */
+static void flow(struct exchange *ex, enum leg_kind k, struct leg *leg)
+{
+	bool moved = leg->in.n != 0;
+	if (moved)
+		chain_move(&leg->out, &leg->in);
+	if (leg->in_ended && !leg->ended) {
+		leg->ended = moved = true;
+		leg->end_at = leg->at;
+	}
+	if (moved && k == LEG_REQUEST)
+		ex->pump_due = true;
+}
+
 void leg_pump(struct exchange *ex, enum leg_kind k)
 {
 	struct leg *leg = exch_leg(ex, k);
@@ -196,6 +228,10 @@ void leg_pump(struct exchange *ex, enum leg_kind k)
 	bool before_ended = leg->ended, moved = false;
 	if (!leg->begun)
 		return;
+	if (leg->at == ex->nfilters && !leg->watched && !leg->batch_waiting) { /* nobody looks at the body */
+		flow(ex, k, leg);
+		return;
+	}
 	do {
 		bool some = bodies_move(ex, k);
 		moved |= some;

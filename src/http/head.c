@@ -29,6 +29,9 @@ static bool same_name(const struct field *f, enum field_id id, struct str name)
 /* The copies that head.method and head.status are. */
 static void keep_equal(struct head *h, enum field_id id)
 {
+	if (id > FIELD_PROTOCOL)
+		return;
+	h->touched = true;
 	if (id != FIELD_METHOD && id != FIELD_STATUS)
 		return;
 	struct str v = head_value(h, id);
@@ -40,20 +43,12 @@ static void keep_equal(struct head *h, enum field_id id)
 	h->status = v.p && str_u64(v, &n) && n <= 999 ? (uint16_t)n : 0;
 }
 
-struct field *head_get(const struct head *h, enum field_id id)
+struct field *head_get_(const struct head *h, enum field_id id)
 {
-	if (!id || !head_has(h, id))
-		return NULL;
-	for (unsigned i = 0; i < h->n; i++)
-		if (h->f[i].id == id)
-			return &h->f[i];
+	for (struct field *f = h->f, *end = f + h->n; f < end; f++)
+		if (f->id == id)
+			return f;
 	return NULL;
-}
-
-struct str head_value(const struct head *h, enum field_id id)
-{
-	const struct field *f = head_get(h, id);
-	return f ? field_value(f) : (struct str){NULL, 0};
 }
 
 struct field *head_find(const struct head *h, struct str name)
@@ -212,7 +207,11 @@ bool head_set_id(struct head *h, enum field_id id, struct str value)
 		return false;
 	f->value_p = value.p ? value.p : "";
 	f->value_n = (uint32_t)value.n;
-	remove_from(h, (unsigned)(f - h->f) + 1, id, (struct str){"", 0});
+	for (struct field *more = f + 1, *end = h->f + h->n; more < end; more++)
+		if (more->id == id) {
+			remove_from(h, (unsigned)(more - h->f), id, (struct str){"", 0});
+			break;
+		}
 	keep_equal(h, id);
 	return true;
 }

@@ -28,6 +28,7 @@ struct head {
 	uint8_t method;	   /* enum method; kept equal to :method */
 	uint8_t minor;	   /* HTTP/1.minor as received; 1 otherwise */
 	bool is_response;
+	bool touched;	   /* a pseudo field was changed since this was last set to false */
 	uint64_t has[2];   /* bit id: at least one field of this id is there */
 	struct str reason; /* HTTP/1 response: the phrase received or set by a script; .p NULL: standard text */
 	uint64_t bytes;	   /* size as received, for %REQUEST_HEADERS_BYTES% */
@@ -49,9 +50,17 @@ static inline bool head_has(const struct head *h, enum field_id id)
 /* fields: how many to make room for. False: no memory. */
 bool head_init(struct head *h, struct arena *a, bool is_response, unsigned fields);
 /* First field of that id (not FIELD_OTHER), or NULL. */
-struct field *head_get(const struct head *h, enum field_id id);
+struct field *head_get_(const struct head *h, enum field_id id);
+static inline struct field *head_get(const struct head *h, enum field_id id)
+{
+	return id && head_has(h, id) ? head_get_(h, id) : NULL;
+}
 /* Its value, .p NULL when absent. */
-struct str head_value(const struct head *h, enum field_id id);
+static inline struct str head_value(const struct head *h, enum field_id id)
+{
+	const struct field *f = head_get(h, id);
+	return f ? field_value(f) : (struct str){NULL, 0};
+}
 /* First field of that name at or after f (NULL: from the start), or NULL. "host" finds :authority. */
 struct field *head_find(const struct head *h, struct str name);
 struct field *head_find_next(const struct head *h, const struct field *after, struct str name);

@@ -49,13 +49,16 @@ static bool redirect_to(struct exchange *ex, unsigned status, struct str locatio
 /* Route, virtual host and route configuration add and remove fields, the most specific first (Envoy's order). */
 static void apply_ops(struct exchange *ex, struct head *h, bool request)
 {
+	const struct header_ops *r = &ex->route->headers_ops, *v = &ex->vhost->headers_ops, *c = &ex->vhost->config->headers_ops;
+	if (!ex->weighted && !(request ? r->nrequest + v->nrequest + c->nrequest : r->nresponse + v->nresponse + c->nresponse))
+		return;
 	const struct header_ops *ops[4];
 	unsigned n = 0;
 	if (ex->weighted)
 		ops[n++] = &ex->weighted->headers;
-	ops[n++] = &ex->route->headers_ops;
-	ops[n++] = &ex->vhost->headers_ops;
-	ops[n++] = &ex->vhost->config->headers_ops;
+	ops[n++] = r;
+	ops[n++] = v;
+	ops[n++] = c;
 	if (ex->vhost->config->most_specific_header_mutations_wins)
 		for (unsigned i = 0; i < n / 2; i++) {
 			const struct header_ops *t = ops[i];
@@ -363,7 +366,7 @@ static enum verdict answer_here(struct exchange *ex, const struct route *r)
 		stat_add(ex->hcm->stats->no_cluster, 1);
 		return answer_status(ex, r->cluster_not_found ? r->cluster_not_found : 503, "", "cluster_not_found", "NC");
 	}
-	enum verdict v = check_request(ex);
+	enum verdict v = ex->req.head.touched ? check_request(ex) : GO_ON;
 	if (v == GO_ON && ex->upgrade.p && !upgrade_allowed(ex))
 		return answer_status(ex, 403, "", "upgrade_failed", "");
 	return v;
