@@ -393,9 +393,27 @@ static void retry_later(struct ucall *c)
 
 /* ---- the end */
 
+static __attribute__((noinline)) stat_id new_code(struct live *l, unsigned status)
+{
+	if (status < 100 || status > 599)
+		return 0;
+	if (!l->codes && !(l->codes = mem_zalloc(MEM_OBS, 500 * sizeof *l->codes)))
+		return 0;
+	if (!l->codes[status - 100])
+		l->codes[status - 100] = prepare_code_stat(l->cfg, status);
+	return l->codes[status - 100];
+}
+
+static stat_id code_of(struct live *l, unsigned status)
+{
+	stat_id id = l->codes && status - 100 < 500 ? l->codes[status - 100] : 0;
+	return __builtin_expect(id != 0, 1) ? id : new_code(l, status);
+}
+
 static void count_answer(struct ucall *c, unsigned status)
 {
 	const struct cluster_stats *st = stats(c);
+	stat_add(code_of(c->live, status), 1);
 	stat_add(st->rq_completed, 1);
 	if (status >= 200 && status < 300)
 		stat_add(st->rq_2xx, 1);
@@ -871,8 +889,8 @@ void call_drain(struct call *p, const struct call_discard *how)
 		drain_end(c, p->failed ? how->closed : how->complete);
 		return;
 	}
-	if (c->state != CALL_ON || !p->has_head || !c->sent || p->tunnel || !how->bytes || c->u->draining ||
-	    !c->o->codec->detach(c->o, how->bytes)) {
+	if (c->state != CALL_ON || !p->has_head || !c->sent || p->tunnel || !how->bytes ||
+	    c->u->draining || !c->o->codec->detach(c->o, how->bytes)) {
 		drain_end(c, how->closed);
 		return;
 	}

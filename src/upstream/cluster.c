@@ -551,6 +551,7 @@ static void live_free(struct live *l)
 		host_unref(h);
 	}
 	breaker_close(l->use);
+	mem_free(MEM_OBS, l->codes);
 	if (l->tls)
 		tls_share_unref(l->tls);
 	mem_free(MEM_OTHER, l);

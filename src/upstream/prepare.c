@@ -309,18 +309,37 @@ static const struct {
 #undef S
 };
 
-/* Envoy writes a colon of a name as "_" in statistics. False: no memory. */
+/* Envoy writes a colon of a name as "_" in statistics. */
+static struct str stat_name(struct arena *a, const struct cluster_cfg *c)
+{
+	struct str name = arena_str(a, c->alt_stat_name.n ? c->alt_stat_name : c->name);
+	for (char *p = (char *)(uintptr_t)name.p; p && p < name.p + name.n; p++)
+		if (*p == ':')
+			*p = '_';
+	return name;
+}
+
+stat_id prepare_code_stat(const struct cluster_cfg *c, unsigned status)
+{
+	struct arena a;
+	arena_init(&a, SIZE_MAX);
+	struct str name = stat_name(&a, c);
+	stat_id id = name.p ? stat_registerf(STAT_COUNTER, "cluster.%.*s.upstream_rq_%u",
+					     STR_ARG(name), status)
+			    : 0;
+	arena_fini(&a);
+	return id;
+}
+
+/* False: no memory. */
 static bool prepare_stats(struct model *m, struct cluster_cfg *c)
 {
 	if (c->stats)
 		return true;
-	struct str name = arena_str(&m->arena, c->alt_stat_name.n ? c->alt_stat_name : c->name);
+	struct str name = stat_name(&m->arena, c);
 	struct cluster_stats *st = arena_zalloc(&m->arena, sizeof *st);
 	if (!name.p || !st)
 		return false;
-	for (char *p = (char *)(uintptr_t)name.p; p < name.p + name.n; p++)
-		if (*p == ':')
-			*p = '_';
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		*(stat_id *)(void *)((char *)st + names[i].at) = stat_registerf(
 			names[i].kind, "cluster.%.*s.%s", STR_ARG(name), names[i].name);

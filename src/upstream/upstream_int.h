@@ -108,6 +108,8 @@ struct tls_share {
 void tls_share_ref(struct tls_share *s);
 void tls_share_unref(struct tls_share *s);
 bool tls_cfg_same(const struct tls_cfg *a, const struct tls_cfg *b);
+/* The counter "cluster.NAME.upstream_rq_STATUS". 0: no memory. */
+stat_id prepare_code_stat(const struct cluster_cfg *c, unsigned status);
 
 /* ---- hosts */
 
@@ -232,6 +234,7 @@ struct live {
 	struct dns *dns; /* its own resolvers, or NULL: the worker's */
 	struct name *names;
 	unsigned nnames, unanswered;
+	stat_id *codes;      /* by status - 100, made when first counted; NULL: none yet */
 	struct link left;    /* hosts it had, which still have connections or calls */
 	struct link waiting; /* calls that came before the first answer */
 	struct link link;    /* upstream.lives */
@@ -389,8 +392,8 @@ struct ucall {
 	bool keeping;        /* kept holds everything so far */
 	bool full;           /* call_room said 0 */
 	bool hold;
-	bool limited;	     /* limit counts */
-	bool detached;	     /* call_drain: nobody waits for it */
+	bool limited;  /* limit counts */
+	bool detached; /* call_drain: nobody waits for it */
 	bool idempotent;
 	bool fresh;   /* must have a new connection */
 	bool sent;    /* whole request with the kernel, this attempt */
@@ -411,8 +414,8 @@ struct ucall {
 	struct call_request rq;
 	void (*event)(struct call *c);
 	struct call_discard discard; /* detached: bytes is what may still come */
-	struct link link; /* host.pending, live.waiting or upstream.drains */
-	struct task task; /* PHASE_RUN */
+	struct link link;            /* host.pending, live.waiting or upstream.drains */
+	struct task task;            /* PHASE_RUN */
 	struct timer
 		timer; /* may be armed for a call that is over: the next one is spared the arming */
 	struct grave grave;
