@@ -314,9 +314,9 @@ static int serve(struct gateway *g)
 			 g->concurrency);
 		loop_run(g->loop);
 	}
-	control_stop(g->control);
 	if (g->workers)
 		workers_stop(g->workers);
+	control_stop(g->control); /* admin pages, on a worker, read its status */
 	if (g->loop)
 		loop_free(g->loop);
 	sink_flush_thread();

@@ -24,10 +24,7 @@ struct worker {
 	struct front *front;
 	struct timer flush;
 	atomic_uint clients;
-	struct post drain, stop;
-	bool stop_listening;
-	const struct model *model; /* while starting */
-	const struct sockets *sockets;
+	struct post stop;
 };
 struct workers {
 	struct loop *main_loop;
@@ -177,24 +174,37 @@ bool workers_publish(struct workers *ws, const struct model *m, struct sockets *
 	return true;
 }
 
+/* An order to one worker, freed when it has been carried out. */
+struct drain_order {
+	struct post post;
+	struct worker *worker;
+	bool listeners_too;
+};
+
 static void drain(struct post *p, struct loop *l)
 {
-	struct worker *w = (struct worker *)((char *)p - offsetof(struct worker, drain));
-	front_drain(w->front, w->stop_listening);
-	if (w->stop_listening)
+	struct drain_order *o = (struct drain_order *)p;
+	struct worker *w = o->worker;
+	front_drain(w->front, o->listeners_too);
+	if (o->listeners_too)
 		upstream_drain(w->upstream);
 	count_clients(w);
 	timer_arm(w->loop, &w->flush, FLUSH_US / 20);
+	mem_free(MEM_OTHER, o);
 }
 
 void workers_drain(struct workers *ws, bool listeners_too)
 {
 	for (unsigned i = 0; i < ws->n; i++) {
 		struct worker *w = &ws->worker[i];
+		struct drain_order *o = mem_zalloc(MEM_OTHER, sizeof *o);
+		if (!o)
+			continue; /* the hard stop still ends it */
 		atomic_store(&w->clients, 1); /* until it has said otherwise */
-		w->stop_listening = listeners_too;
-		w->drain.run = drain;
-		loop_post(w->loop, &w->drain);
+		o->post.run = drain;
+		o->worker = w;
+		o->listeners_too = listeners_too;
+		loop_post(w->loop, &o->post);
 	}
 }
 

@@ -534,7 +534,7 @@ void front_swap(struct front *f, const struct model *m, const struct sockets *s)
 		if (same_listener(m, c->listener, c->accepting_address, &at))
 			continue;
 		if (c->h2)
-			h2_client_drain(c);
+			h2_client_drain(c, true);
 		else if (c->state == CLIENT_IDLE)
 			client_close(c, false);
 		else
@@ -566,7 +566,7 @@ void front_drain(struct front *f, bool listeners_too)
 		if (c->is_admin)
 			continue;
 		if (c->h2)
-			h2_client_drain(c);
+			h2_client_drain(c, listeners_too);
 		else
 			h1_client_drain(c);
 	}

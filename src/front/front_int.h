@@ -135,7 +135,8 @@ bool h2_client_start(struct client *c);
 void h2_client_ready(struct client *c);
 void h2_client_writable(struct client *c);
 void h2_client_gone(struct client *c);
-void h2_client_drain(struct client *c);
+/* now: no stream is accepted any more; else the client is only told to go. */
+void h2_client_drain(struct client *c, bool now);
 void h2_client_timer(struct client *c);
 
 /* Common to both codecs, between parser and exch_begin: decides on Expect, Upgrade, CONNECT, TRACE (robustness.md 3.1). Returns true when ex was

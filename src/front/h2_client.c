@@ -5,7 +5,7 @@
 #include "obs/log.h"
 #include "obs/stats.h"
 
-enum { COLLECT = 48 * 1024, WRITE_IOV = 64, STARTS_PER_TURN = 8, H2_READ = CHUNK_SMALL };
+enum { H2_STREAMS = 100, COLLECT = 48 * 1024, WRITE_IOV = 64, STARTS_PER_TURN = 8, H2_READ = CHUNK_SMALL };
 
 struct h2_stream {
 	struct h2_client *c;
@@ -30,7 +30,7 @@ struct h2_client {
 	struct grave grave;
 	struct chunk *feeding; /* what h2_feed is looking at */
 	unsigned n;
-	bool broken, draining;
+	bool broken, told, draining;
 	uint64_t head_us;
 };
 
@@ -123,7 +123,8 @@ static void *opened(void *owner, int32_t id, struct head **head)
 {
 	struct h2_client *c = owner;
 	struct client *cl = c->client;
-	if (c->draining)
+	uint32_t most = cl->hcm->h2.max_streams ? cl->hcm->h2.max_streams : H2_STREAMS;
+	if (c->draining || c->n >= most)
 		return NULL;
 	client_renew(cl);
 	struct h2_stream *s = c->spare;
@@ -513,7 +514,7 @@ bool h2_client_start(struct client *cl)
 	if (!c)
 		return false;
 	struct h2_settings st = {
-		.max_streams = cfg->max_streams ? cfg->max_streams : 100,
+		.max_streams = cfg->max_streams ? cfg->max_streams : H2_STREAMS,
 		.stream_window = cfg->stream_window ? cfg->stream_window : 65536,
 		.connection_window = cfg->connection_window ? cfg->connection_window : 1048576,
 		.header_table = cfg->header_table,
@@ -583,13 +584,19 @@ void h2_client_gone(struct client *cl)
 	reap(l, &c->grave);
 }
 
-void h2_client_drain(struct client *cl)
+void h2_client_drain(struct client *cl, bool now)
 {
 	struct h2_client *c = cl->h2;
 	if (c->draining)
 		return;
-	c->draining = true;
-	h2_goaway(c->h2, H2_NO_ERROR);
+	if (!c->told) {
+		c->told = true;
+		h2_goaway_soon(c->h2);
+	}
+	if (now) {
+		c->draining = true;
+		h2_goaway(c->h2, H2_NO_ERROR);
+	}
 	want_flush(c);
 }
 
@@ -615,7 +622,7 @@ void h2_client_timer(struct client *cl)
 	}
 	if (c->n == 0 && idle && now >= cl->active_us + idle) {
 		stat_add(cl->hcm->stats->cx_idle_timeout, 1);
-		h2_client_drain(cl);
+		h2_client_drain(cl, true);
 		return;
 	}
 	client_timer(cl, idle ? (c->n == 0 ? cl->active_us + idle - now : idle) : LIMIT_IDLE_US);

@@ -14,6 +14,7 @@ struct h2 {
 	struct h2_settings settings;
 	struct chain *wire; /* while collecting */
 	bool broken, in_head;
+	bool settings_sent;
 	/* the field block being decoded */
 	int32_t id;
 	void *stream;
@@ -385,8 +386,10 @@ struct h2 *h2_new(const struct h2_settings *st, const struct h2_ops *ops, void *
 		nghttp2_option_del(o);
 	if (cb)
 		nghttp2_session_callbacks_del(cb);
+	/* nghttp2 makes a connection error of a stream too many; RFC 9113 5.1.2 lets us refuse just that stream. So nghttp2 is told of no limit, the
+	 * peer of ours (announce_limit), and opened() keeps it. */
 	nghttp2_settings_entry iv[] = {
-		{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, st->max_streams},
+		{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, INT32_MAX},
 		{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, st->stream_window},
 		{NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, st->header_table},
 		{NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, st->head_bytes},
@@ -417,6 +420,16 @@ bool h2_feed(struct h2 *h, const char *p, size_t n)
 	return !h->broken;
 }
 
+/* The first frame is our SETTINGS, its first entry the limit of streams: a 9-byte frame head, a 2-byte id, a 4-byte value. */
+static void announce_limit(struct h2 *h, uint8_t *frame, size_t n)
+{
+	uint32_t v = h->settings.max_streams;
+	must(n >= 15 && frame[3] == NGHTTP2_SETTINGS && frame[10] == NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+	for (int i = 0; i < 4; i++)
+		frame[11 + i] = (uint8_t)(v >> (24 - 8 * i));
+	h->settings_sent = true;
+}
+
 bool h2_collect(struct h2 *h, struct chain *wire, size_t limit)
 {
 	h->wire = wire;
@@ -427,6 +440,15 @@ bool h2_collect(struct h2 *h, struct chain *wire, size_t limit)
 			return false;
 		if (n == 0)
 			break;
+		if (!h->settings_sent) {
+			uint8_t first[256];
+			must((size_t)n <= sizeof first);
+			memcpy(first, p, (size_t)n);
+			announce_limit(h, first, (size_t)n);
+			if (!chain_copy(wire, first, (size_t)n))
+				return false;
+			continue;
+		}
 		if (!chain_copy(wire, p, (size_t)n))
 			return false;
 	}
@@ -484,6 +506,11 @@ void h2_reset(struct h2 *h, int32_t id, uint32_t code)
 void h2_goaway(struct h2 *h, uint32_t code)
 {
 	nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h->session), code, NULL, 0);
+}
+
+void h2_goaway_soon(struct h2 *h)
+{
+	nghttp2_submit_shutdown_notice(h->session);
 }
 
 bool h2_in_head(const struct h2 *h)

@@ -55,5 +55,7 @@ void h2_reset(struct h2 *h, int32_t id, uint32_t code);
 enum { H2_NO_ERROR = 0, H2_PROTOCOL_ERROR = 1, H2_INTERNAL_ERROR = 2, H2_REFUSED_STREAM = 7, H2_CANCEL = 8, H2_ENHANCE_YOUR_CALM = 11 };
 /* GOAWAY; streams up to now go on. */
 void h2_goaway(struct h2 *h, uint32_t code);
+/* GOAWAY with the highest id: new streams are still served, but the client should go (RFC 9113 6.8). h2_goaway follows later. */
+void h2_goaway_soon(struct h2 *h);
 /* A field block has begun and is not complete (slow heads). */
 bool h2_in_head(const struct h2 *h);

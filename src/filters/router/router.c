@@ -570,6 +570,8 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 	if (c->failed && !rt->head_done) {
 		leave_call(ex, rt);
 		exch_fail(ex, why);
+		if (why == FAILED_OVERFLOW && ex->resp.begun && !ex->head_sent)
+			head_add(&ex->resp.head, STR("x-envoy-overloaded"), STR("true"));
 		return;
 	}
 	if (c->has_head && !rt->head_done && !hand_over_head(ex, self, rt)) {
