@@ -21,7 +21,7 @@ enum {
 	LIMIT_DISCARD = 64 * 1024, /* read and thrown away after a refusal */
 	LIMIT_ACCEPTS = 64,	   /* per listener and turn */
 	LIMIT_WRITE = 48 * 1024,   /* per write call */
-	LIMIT_SPARES = 8,	   /* idle connections per host and worker that are kept to the idle timeout */
+	LIMIT_SPARES = 4,	   /* idle connections per host and worker that are kept to the idle timeout */
 	LIMIT_FILTERS = 16,	   /* in one chain */
 	LIMIT_COPY_BEHIND_HEAD = 4096
 };
