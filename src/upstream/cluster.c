@@ -184,7 +184,7 @@ static bool move_logical(struct live *l, const struct host_spec *s)
 	pthread_mutex_lock(&rows_lock);
 	h->addr = s->addr;
 	h->len = s->len;
-	strcpy(h->text, s->text);
+	memcpy(h->text, s->text, strlen(s->text) + 1);
 	pthread_mutex_unlock(&rows_lock);
 	return true;
 }
