@@ -228,6 +228,7 @@ static int check(struct gateway *g)
 {
 	struct diags d;
 	diags_init(&d);
+	g->cli.source.lint = true;
 	struct model *m = config_compile(&g->cli.source, types, &d);
 	bool ok = m && prepare(g, m, &d);
 	diags_print(&d, stderr);

@@ -147,6 +147,7 @@ struct model *config_compile(const struct config_source *src,
 		diag_at(diags, DIAG_ERROR, (struct doc_place){0}, "out of memory");
 		return NULL;
 	}
+	m->lint = src->lint;
 	bool ok = compile(src, types, m, diags);
 	keep_places(diags);
 	if (!ok) {

@@ -13,6 +13,7 @@ struct config_source {
 	unsigned nsets;
 	const char *admin;	/* --admin ADDRESS:PORT or unix:PATH, for sources without admin; NULL */
 	const char *node_id, *node_cluster; /* --service-node, --service-cluster; NULL */
+	bool lint;		/* scripts are read for likely mistakes, too */
 	const char *base_dir;	/* against which relative file names are resolved; NULL: the working directory */
 };
 

@@ -465,6 +465,7 @@ struct model {
 	struct str *watched; /* files whose change asks for a reload: config, certificates, scripts, bodies */
 	unsigned nwatched;
 	uint64_t loaded_at_ms;
+	bool lint; /* while it is made: scripts are read for likely mistakes */
 };
 
 struct model *model_new(void);

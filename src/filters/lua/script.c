@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "base/must.h"
 #include "filters/filters.h"
+#include "filters/lua/lint.h"
 #include "filters/lua/lua_int.h"
 #include <errno.h>
 #include <pthread.h>
@@ -261,7 +262,9 @@ static const struct script *load(struct compile *c, struct shared *sh, const str
 {
 	struct script like = sh->like;
 	struct str error = {NULL, 0};
-	like.source = source;
+	if (c->model->lint)
+		lint_check(c, at, source, path);
+	like.source = lint_breaks(source, c->arena);
 	like.path = path;
 	like.shared_vm_id = shared_vm_id;
 	like.writes_chunks = str_find(source, STR("setBytes")) >= 0;
