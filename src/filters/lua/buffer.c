@@ -1,6 +1,5 @@
 /* src/filters/lua/buffer.c: body() and the buffer object (lua-filter.md 4.3, 5.1), also for the chunks of bodyChunks(). */
 #include "filters/lua/lua_int.h"
-#include <stdio.h>
 
 enum { BUFFER_BODY, BUFFER_CHUNK };
 
@@ -50,10 +49,8 @@ static int get_bytes(lua_State *L)
 
 static void set_length(lua_State *L, struct run *r, size_t n)
 {
-	char text[24];
-	int len = snprintf(text, sizeof text, "%zu", n);
-	struct str v = obj_copy(L, (struct str){text, (size_t)len});
-	if (!head_set_id(r->head, FIELD_CONTENT_LENGTH, v))
+	struct str v = obj_decimal(&r->ex->arena, n);
+	if (!v.p || !head_set_id(r->head, FIELD_CONTENT_LENGTH, v))
 		obj_no_memory(L);
 	head_remove_id(r->head, FIELD_TRANSFER_ENCODING);
 	r->modified = true;

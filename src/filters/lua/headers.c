@@ -1,8 +1,15 @@
 /* src/filters/lua/headers.c: the headers object (lua-filter.md 4.2), for both heads and both sets of trailers. */
 #include "base/must.h"
 #include "filters/lua/lua_int.h"
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 enum { NAME_MOST = 1024 };
+
+/* The iterator's upvalues behind the usual two: the known names. */
+enum { UP_NAMES = 2 };
+_Static_assert(UP_NAMES + FIELD_IDS <= 255, "a closure has so many upvalues");
 
 struct head *headers_of(const struct obj *o)
 {
@@ -67,7 +74,10 @@ int headers_next(lua_State *L)
 	}
 	const struct field *f = &h->f[i];
 	o->at = (uint16_t)(i + 1);
-	headers_push_name(L, UP_TABLE, f);
+	if (f->id)
+		lua_pushvalue(L, lua_upvalueindex(UP_NAMES + f->id));
+	else
+		headers_push_name(L, UP_TABLE, f);
 	lua_pushlstring(L, f->value_p, f->value_n);
 	return 2;
 }
@@ -94,7 +104,7 @@ int headers_pairs(lua_State *L, struct obj *o)
 struct str headers_checked_name(lua_State *L, struct str name, const struct head *h, enum field_id *id)
 {
 	bool response = h->is_response;
-	*id = name_id(name.p, name.n);
+	*id = obj_name_id(name);
 	if (*id == FIELD_HOST && !response)
 		*id = FIELD_AUTHORITY;
 	const struct name_info *known = &name_infos[*id];
@@ -112,9 +122,28 @@ struct str headers_checked_name(lua_State *L, struct str name, const struct head
 	return (struct str){lower(p, name), name.n};
 }
 
+/* No byte that needs a second look: quick for what nearly all values are. */
+static bool all_plain(struct str s)
+{
+	size_t i = 0;
+#ifdef __SSE2__
+	const __m128i most = _mm_set1_epi8(0x1f), del = _mm_set1_epi8(0x7f);
+	for (; i + 16 <= s.n; i += 16) {
+		__m128i x = _mm_loadu_si128((const __m128i *)(s.p + i));
+		__m128i bad = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, most), x), _mm_cmpeq_epi8(x, del));
+		if (_mm_movemask_epi8(bad))
+			return false;
+	}
+#endif
+	for (; i < s.n; i++)
+		if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
+			return false;
+	return true;
+}
+
 void headers_check_value(lua_State *L, struct str name, struct str value)
 {
-	if (!field_value_ok(value)) {
+	if (__builtin_expect(!all_plain(value), 0) && !field_value_ok(value)) {
 		lua_pushlstring(L, name.p, name.n);
 		luaL_error(L, "invalid header value for: %s", lua_tostring(L, -1));
 	}
@@ -141,17 +170,29 @@ static struct head *writable(lua_State *L, struct obj *o)
 
 /* --- methods --- */
 
+static enum field_id id_in(const struct head *h, struct str name)
+{
+	enum field_id id = obj_name_id(name);
+	return id == FIELD_HOST && !h->is_response ? FIELD_AUTHORITY : id;
+}
+
+static unsigned single_flags(const struct head *h)
+{
+	return NAME_PSEUDO | (h->is_response ? NAME_SINGLE_RESP : NAME_SINGLE_REQ);
+}
+
 static int get(lua_State *L)
 {
 	struct obj *o = obj_arg(L, OBJ_HEADERS);
 	struct str name = obj_str(L, 2);
 	const struct head *h = living_head(L, o);
-	const struct field *f = head_find(h, name), *more;
+	enum field_id id = id_in(h, name);
+	const struct field *f = id ? head_get(h, id) : head_find(h, name), *more;
 	if (!f || hidden(h, f)) {
 		lua_pushnil(L);
 		return 1;
 	}
-	more = head_find_next(h, f, name);
+	more = id && name_infos[id].flags & single_flags(h) ? NULL : head_find_next(h, f, name);
 	if (!more) {
 		lua_pushlstring(L, f->value_p, f->value_n);
 		return 1;
@@ -203,8 +244,7 @@ static int add(lua_State *L)
 	enum field_id id;
 	name = headers_checked_name(L, name, h, &id);
 	headers_check_value(L, name, value);
-	unsigned single = NAME_PSEUDO | (h->is_response ? NAME_SINGLE_RESP : NAME_SINGLE_REQ);
-	struct field *f = name_infos[id].flags & single ? head_get(h, id) : NULL;
+	struct field *f = name_infos[id].flags & single_flags(h) ? head_get(h, id) : NULL;
 	struct str v = obj_copy_to(L, h->arena, value);
 	bool ok;
 	if (f) { /* one slot: the values join */
@@ -251,7 +291,12 @@ static int remove_all(lua_State *L)
 {
 	struct obj *o = obj_arg(L, OBJ_HEADERS);
 	struct str name = obj_str(L, 2);
-	head_remove(writable(L, o), name);
+	struct head *h = writable(L, o);
+	enum field_id id = id_in(h, name);
+	if (id)
+		head_remove_id(h, id);
+	else
+		head_remove(h, name);
 	return 0;
 }
 
@@ -345,8 +390,7 @@ static void add_pair(lua_State *L, struct head *h, enum field_id id, struct str 
 	if (call && id == FIELD_TE && !str_ieq(str_trim(value), STR("trailers")))
 		return;
 	struct str v = obj_copy_to(L, h->arena, value);
-	bool single = name_infos[id].flags & (NAME_PSEUDO | (h->is_response ? NAME_SINGLE_RESP : NAME_SINGLE_REQ));
-	struct field *f = single ? head_get(h, id) : NULL;
+	struct field *f = name_infos[id].flags & single_flags(h) ? head_get(h, id) : NULL;
 	if (f && !(name_infos[id].flags & NAME_PSEUDO)) {
 		char *p = arena_alloc(h->arena, f->value_n + 1 + v.n);
 		if (!p)
@@ -409,8 +453,11 @@ void headers_methods(lua_State *L)
 					   {"setHttp1ReasonPhrase", set_reason},
 					   {NULL, NULL}};
 	obj_methods(L, OBJ_HEADERS, methods);
+	luaL_checkstack(L, FIELD_IDS + 8, "");
 	lua_pushvalue(L, 1);
 	lua_pushvalue(L, 2);
-	lua_pushcclosure(L, headers_next, 2);
+	for (int id = 1; id < FIELD_IDS; id++)
+		lua_rawgeti(L, 1, TABLE_NAMES + id);
+	lua_pushcclosure(L, headers_next, UP_NAMES + FIELD_IDS - 1);
 	lua_rawseti(L, 1, TABLE_HEADERS_NEXT);
 }

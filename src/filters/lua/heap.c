@@ -21,9 +21,25 @@ struct heap_big {
 	struct heap_big *next, *prev;
 };
 
-void heap_init(struct heap *h, size_t limit)
+static bool block_new(struct heap *h)
+{
+	struct heap_block *b = mem_alloc(MEM_LUA, BLOCK);
+	if (!b)
+		return false;
+	b->next = h->blocks;
+	h->blocks = b;
+	h->at = (char *)b + FINE;
+	h->end = (char *)b + BLOCK;
+	return true;
+}
+
+/* The first block is there from the start: lua_newstate needs less, and does not survive a refusal in its middle. */
+bool heap_init(struct heap *h, size_t limit)
 {
 	*h = (struct heap){.limit = limit, .run_most = SIZE_MAX};
+	h->opening = block_new(h);
+	h->first = h->blocks;
+	return h->opening;
 }
 
 static unsigned class_of(size_t n)
@@ -87,40 +103,41 @@ static void *small_alloc(struct heap *h, unsigned c)
 		return f;
 	}
 	size_t n = class_size(c);
-	if ((size_t)(h->end - h->at) < n) {
-		struct heap_block *b = mem_alloc(MEM_LUA, BLOCK);
-		if (!b)
-			return NULL;
-		b->next = h->blocks;
-		h->blocks = b;
-		h->at = (char *)b + FINE;
-		h->end = (char *)b + BLOCK;
-	}
+	if ((size_t)(h->end - h->at) < n && !block_new(h))
+		return NULL;
 	void *p = h->at;
 	h->at += n;
 	return p;
 }
 
+#ifdef __SANITIZE_ADDRESS__
+/* Each piece by itself, so that the sanitizer sees what touches it late; but for what lua_newstate took. */
+static bool in_blocks(const struct heap *h, const void *p, size_t n)
+{
+	const char *first = (const char *)h->first;
+	return p ? (const char *)p > first && (const char *)p < first + BLOCK : h->opening && n <= CLASS_MOST;
+}
+#else
+static bool in_blocks(const struct heap *h, const void *p, size_t n)
+{
+	return n <= CLASS_MOST;
+}
+#endif
+
 static void *piece_alloc(struct heap *h, size_t n)
 {
-#ifdef __SANITIZE_ADDRESS__
-	return big_alloc(h, n); /* each piece by itself: the sanitizer sees what touches it late */
-#else
-	return n <= CLASS_MOST ? small_alloc(h, class_of(n)) : big_alloc(h, n);
-#endif
+	return in_blocks(h, NULL, n) ? small_alloc(h, class_of(n)) : big_alloc(h, n);
 }
 
 static void piece_free(struct heap *h, void *p, size_t n)
 {
-#ifndef __SANITIZE_ADDRESS__
-	if (n <= CLASS_MOST) {
+	if (in_blocks(h, p, n)) {
 		struct heap_free *f = p;
 		unsigned c = class_of(n);
 		f->next = h->cls[c];
 		h->cls[c] = f;
 		return;
 	}
-#endif
 	struct heap_big *b = (struct heap_big *)p - 1;
 	big_unlink(h, b);
 	mem_free(MEM_LUA, b);
@@ -130,14 +147,13 @@ static void piece_free(struct heap *h, void *p, size_t n)
  * becomes one; its own memory goes with the heap). */
 static void *resize(struct heap *h, void *p, size_t old, size_t n)
 {
-#ifndef __SANITIZE_ADDRESS__
-	if (old <= CLASS_MOST && n <= CLASS_MOST && class_of(old) == class_of(n))
+	bool small = in_blocks(h, p, old);
+	if (small && n <= CLASS_MOST && class_of(old) == class_of(n))
 		return p;
-	if (old > CLASS_MOST && n > CLASS_MOST) {
+	if (!small && !in_blocks(h, NULL, n)) {
 		void *q = big_realloc(h, p, n);
 		return q || n > old ? q : p;
 	}
-#endif
 	void *q = piece_alloc(h, n);
 	if (!q)
 		return n < old ? p : NULL;

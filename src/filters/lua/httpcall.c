@@ -180,14 +180,22 @@ static bool add_own_fields(struct lua_call *c, const struct exchange *ex, const 
 	struct head *h = &c->head;
 	if (o->xff) {
 		struct str own = own_address(ex), old = head_value(h, FIELD_X_FORWARDED_FOR);
-		own = old.p ? arena_printf(&c->arena, "%.*s,%.*s", STR_ARG(old), STR_ARG(own)) : arena_str(&c->arena, own);
-		if (!own.p || !head_set_id(h, FIELD_X_FORWARDED_FOR, own))
+		size_t n = old.p ? old.n + 1 : 0;
+		char *p = arena_alloc(&c->arena, n + own.n);
+		if (!p)
+			return false;
+		if (n) {
+			memcpy(p, old.p, old.n);
+			p[old.n] = ',';
+		}
+		memcpy(p + n, own.p, own.n);
+		if (!head_set_id(h, FIELD_X_FORWARDED_FOR, (struct str){p, n + own.n}))
 			return false;
 	}
 	if (!head_set_id(h, FIELD_X_ENVOY_INTERNAL, STR("true")))
 		return false;
 	if (timeout_ms) {
-		struct str t = arena_printf(&c->arena, "%llu", (unsigned long long)timeout_ms);
+		struct str t = obj_decimal(&c->arena, timeout_ms);
 		if (!t.p || !head_set_id(h, FIELD_X_ENVOY_EXPECTED_TIMEOUT, t))
 			return false;
 	}

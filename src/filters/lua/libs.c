@@ -16,12 +16,8 @@ static const char LIBS[] =
 	"local raw, host, MARK = ...\n"
 	"local type, next, select, error, tostring, pcall = raw.type, raw.next, raw.select, raw.error, raw.tostring, raw.pcall\n"
 	"local getmetatable, setmetatable, rload = raw.getmetatable, raw.setmetatable, raw.load\n"
-	"local rpairs, ripairs, opairs, oipairs = raw.pairs, raw.ipairs, host.pairs, host.ipairs\n"
+	"local ripairs, pairs, oipairs = raw.ipairs, host.pairs, host.ipairs\n"
 	"local gsub, gmatch, sub = raw.string.gsub, raw.string.gmatch, raw.string.sub\n"
-	"local function pairs(t)\n"
-	"  if type(t) == 'table' and getmetatable(t) == nil then return next, t, nil end\n"
-	"  return opairs(t)\n"
-	"end\n"
 	"local function ipairs(t)\n"
 	"  if type(t) == 'table' and getmetatable(t) ~= nil then return oipairs(t) end\n"
 	"  return ripairs(t)\n"
@@ -393,7 +389,6 @@ static void push_host(lua_State *L, struct vm *vm, int sealed)
 
 void libs_open(lua_State *L, struct vm *vm)
 {
-	static const char tune[] = "jit.opt.start('minstitch=1000')"; /* dependencies.md 6.3 */
 	int top = lua_gettop(L);
 	open_lib(L, luaopen_base, "", 0);
 	open_lib(L, luaopen_table, LUA_TABLIBNAME, 0);
@@ -403,9 +398,6 @@ void libs_open(lua_State *L, struct vm *vm)
 	open_lib(L, luaopen_debug, LUA_DBLIBNAME, 0);
 	open_lib(L, luaopen_bit, LUA_BITLIBNAME, 0);
 	open_lib(L, luaopen_jit, LUA_JITLIBNAME, 0);
-	if (luaL_loadbuffer(L, tune, sizeof tune - 1, "=postern"))
-		lua_error(L);
-	lua_call(L, 0, 0);
 	lua_getglobal(L, "next");
 	lua_rawseti(L, 1, TABLE_NEXT);
 	lua_newtable(L);

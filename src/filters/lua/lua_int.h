@@ -24,11 +24,13 @@ struct heap {
 	size_t run_most; /* `used` may not pass this in the current run */
 	bool hit;	 /* an allocation was refused since this was last cleared */
 	char *at, *end;	 /* unused rest of the newest block */
-	struct heap_block *blocks;
+	struct heap_block *blocks, *first;
+	bool opening; /* lua_newstate is at work */
 	struct heap_free *cls[HEAP_CLASSES];
 	struct heap_big *big; /* what is larger than the largest class */
 };
-void heap_init(struct heap *h, size_t limit);
+/* False: no memory. */
+bool heap_init(struct heap *h, size_t limit);
 void *heap_alloc(void *heap, void *p, size_t old, size_t n); /* a lua_Alloc */
 void heap_fini(struct heap *h);
 
@@ -94,8 +96,9 @@ enum obj_kind {
 struct obj { /* the userdata; nothing else in Lua's reach has exactly this size */
 	uint32_t mark; /* OBJ_MARK + kind */
 	uint8_t which; /* headers: enum headers_of; metadata: enum metadata_of */
-	bool open;     /* headers, metadata: a pairs loop is under way */
-	uint16_t at;   /* its position */
+	bool open : 1; /* headers, metadata: a pairs loop is under way */
+	bool kept : 1; /* it lies in the cache: its address is its own as long as the run lives */
+	uint16_t at;   /* the loop's position */
 	uint64_t serial;
 	uint64_t sub; /* chunk: its number in the run; statistics: the id */
 };
@@ -133,6 +136,7 @@ struct run {
 	struct coro co;
 	uint32_t slot;	  /* of the cache */
 	uint32_t have;	  /* bit place: made in this run */
+	struct obj *last; /* the kept object last looked at: known to be ours and alive */
 	uint8_t kind;	  /* enum leg_kind */
 	uint8_t pending;  /* what the coroutine waits for */
 	bool kept;	  /* the exchange's state knows this run */
@@ -189,9 +193,16 @@ struct script_env {
 	unsigned npool;
 	unsigned nstats; /* names registered by the script */
 };
+enum { NAME_SLOTS = 512 }; /* a power of two, more than four times FIELD_IDS */
 struct vm {
 	lua_State *L;
 	struct heap heap;
+	/* Field names by address: the text of the interned Lua string (anchored for the VM's life), or of name_infos. */
+	struct name_slot {
+		const char *p;
+		uint32_t id;
+	} names[NAME_SLOTS];
+	bool frugal; /* much is alive: garbage is collected early */
 	struct exch_env *env; /* NULL: the main thread's check */
 	bool full_open; /* the libraries of full trust are there */
 	struct script_env **envs; /* by script id */
@@ -223,6 +234,13 @@ void vm_coro_give(struct vm *vm, struct script_env *e, struct coro *co, bool ali
 void vm_idle(struct vm *vm);
 /* After a refused allocation: collects; a VM that stays full is replaced. */
 void vm_recover(struct vm *vm);
+/* Between runs: sets how early garbage is collected, by what the VM holds. */
+void vm_tune(struct vm *vm);
+enum { VM_MUCH = 6 << 20, VM_LITTLE = 3 << 20 };
+static inline bool vm_off_tune(const struct vm *vm)
+{
+	return vm->frugal ? vm->heap.used < VM_LITTLE : vm->heap.used > VM_MUCH;
+}
 /* fn(L) with arg as its light userdata argument, protected, leaving nothing. 0 or Lua's error code (the message stays on vm->L's
  * stack and is the caller's to pop). */
 int vm_protect(struct vm *vm, lua_CFunction fn, void *arg);
@@ -255,15 +273,30 @@ void obj_keep(lua_State *L, enum obj_place place);
 void obj_push(lua_State *L, enum obj_kind kind, enum obj_place place, unsigned which);
 _Noreturn void obj_bad(lua_State *L, enum obj_kind kind);
 _Noreturn void obj_stale(lua_State *L);
+/* By address, in lower case: the names that scripts got from us, or wrote so themselves. FIELD_OTHER: not known. */
+static inline enum field_id obj_known_name(const char *p)
+{
+	const struct name_slot *names = run_now->vm->names;
+	unsigned i = (unsigned)((uintptr_t)p >> 3) * 0x9E3779B1u >> 23;
+	for (; names[i].p; i = (i + 1) % NAME_SLOTS)
+		if (names[i].p == p)
+			return (enum field_id)names[i].id;
+	return FIELD_OTHER;
+}
+/* As name_id. */
+static inline enum field_id obj_name_id(struct str s)
+{
+	enum field_id id = obj_known_name(s.p);
+	return id ? id : name_id(s.p, s.n);
+}
+struct obj *obj_arg_slow(lua_State *L, enum obj_kind kind);
 /* Argument 1 as a living object of that kind; raises an error. */
 static inline struct obj *obj_arg(lua_State *L, enum obj_kind kind)
 {
 	struct obj *o = lua_touserdata(L, 1);
-	if (__builtin_expect(!o || lua_objlen(L, 1) != sizeof *o || o->mark != OBJ_MARK + kind, 0))
-		obj_bad(L, kind);
-	if (__builtin_expect(o->serial != run_now->serial, 0))
-		obj_stale(L);
-	return o;
+	if (__builtin_expect(o && o == run_now->last && o->mark == OBJ_MARK + kind, 1))
+		return o;
+	return obj_arg_slow(L, kind);
 }
 struct str obj_str(lua_State *L, int at); /* luaL_checklstring */
 /* Is a for loop over o still running? An iteration left by break or an error leaves no trace but the missing loop. */
@@ -272,6 +305,7 @@ void obj_methods(lua_State *L, enum obj_kind kind, const luaL_Reg *methods);
 /* Copies into an arena (obj_copy: the exchange's); raises an error when it is full. */
 struct str obj_copy_to(lua_State *L, struct arena *a, struct str s);
 struct str obj_copy(lua_State *L, struct str s);
+struct str obj_decimal(struct arena *a, uint64_t n); /* .p NULL: the arena is full */
 _Noreturn void obj_no_memory(lua_State *L);
 /* A whole number from an argument, truncated towards zero, held within [min, max]. */
 int64_t obj_integer(lua_State *L, int at, int64_t min, int64_t max);
@@ -373,5 +407,3 @@ void guard_enter(struct vm *vm, uint64_t limit_us);
 bool guard_leave(struct vm *vm);
 /* For C loops: raises the error when the time is over. Cheap. */
 void guard_check(lua_State *L);
-/* Once per process: may memory be made executable? */
-bool guard_jit_allowed(void);

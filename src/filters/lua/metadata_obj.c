@@ -218,13 +218,15 @@ static struct value *map_of(lua_State *L, int at, unsigned depth)
 		if (lua_type(L, -1) == LUA_TSTRING) { /* what nearly all are: key, value and node in one piece */
 			struct str s;
 			s.p = lua_tolstring(L, -1, &s.n);
-			v = arena_alloc(a, sizeof *v + key.n + s.n);
+			enum field_id id = obj_known_name(key.p); /* very often it is a header's */
+			size_t copied = id ? 0 : key.n;
+			v = arena_alloc(a, sizeof *v + copied + s.n);
 			if (!v)
 				obj_no_memory(L);
 			char *p = (char *)(v + 1);
 			v->kind = VALUE_STRING;
-			v->key = (struct str){memcpy(p, key.p, key.n), key.n};
-			v->string = (struct str){memcpy(p + key.n, s.p, s.n), s.n};
+			v->key = (struct str){id ? name_infos[id].name : memcpy(p, key.p, key.n), key.n};
+			v->string = (struct str){memcpy(p + copied, s.p, s.n), s.n};
 		} else {
 			v = value_of(L, lua_gettop(L), depth + 1);
 			v->key = obj_copy(L, key);
@@ -298,8 +300,8 @@ void metadata_push_value(lua_State *L, const struct value *v)
 		luaL_checkstack(L, 4, "dynamicMetadata");
 		lua_createtable(L, 0, (int)v->list.n);
 		for (const struct value *c = v->list.first; c; c = c->next) {
-			enum field_id id = name_id(c->key.p, c->key.n); /* very often it is a header's name */
-			if (id && str_eq(c->key, (struct str){name_infos[id].name, name_infos[id].n}))
+			enum field_id id = obj_known_name(c->key.p);
+			if (id)
 				lua_rawgeti(L, UP_TABLE, TABLE_NAMES + (int)id);
 			else
 				lua_pushlstring(L, c->key.p, c->key.n);

@@ -35,6 +35,7 @@ struct obj *obj_new(lua_State *L, enum obj_kind kind)
 
 void obj_keep(lua_State *L, enum obj_place place)
 {
+	((struct obj *)lua_touserdata(L, -1))->kept = true;
 	lua_pushvalue(L, -1);
 	lua_rawseti(L, UP_CACHE, (int)(run_now->slot * PLACES + place + 1));
 	run_now->have |= 1u << place;
@@ -47,6 +48,18 @@ void obj_push(lua_State *L, enum obj_kind kind, enum obj_place place, unsigned w
 	struct obj *o = obj_new(L, kind);
 	o->which = (uint8_t)which;
 	obj_keep(L, place);
+}
+
+struct obj *obj_arg_slow(lua_State *L, enum obj_kind kind)
+{
+	struct obj *o = lua_touserdata(L, 1);
+	if (!o || lua_objlen(L, 1) != sizeof *o || o->mark != OBJ_MARK + kind)
+		obj_bad(L, kind);
+	if (o->serial != run_now->serial)
+		obj_stale(L);
+	if (o->kept)
+		run_now->last = o;
+	return o;
 }
 
 _Noreturn void obj_bad(lua_State *L, enum obj_kind kind)
@@ -85,6 +98,15 @@ struct str obj_copy_to(lua_State *L, struct arena *a, struct str s)
 struct str obj_copy(lua_State *L, struct str s)
 {
 	return obj_copy_to(L, &run_now->ex->arena, s);
+}
+
+struct str obj_decimal(struct arena *a, uint64_t n)
+{
+	char text[24], *p = text + sizeof text;
+	do
+		*--p = (char)('0' + n % 10);
+	while ((n /= 10) > 0);
+	return arena_str(a, (struct str){p, (size_t)(text + sizeof text - p)});
 }
 
 int64_t obj_integer(lua_State *L, int at, int64_t min, int64_t max)
@@ -128,9 +150,19 @@ bool obj_loop_runs(lua_State *L, const struct obj *o)
 	return false;
 }
 
-/* What the global pairs() calls for anything but a plain table. */
+static int plain_pairs(lua_State *L)
+{
+	lua_rawgeti(L, UP_TABLE, TABLE_NEXT);
+	lua_pushvalue(L, 1);
+	lua_pushnil(L);
+	return 3;
+}
+
+/* The global pairs(). */
 int obj_pairs(lua_State *L)
 {
+	if (lua_type(L, 1) == LUA_TTABLE && !lua_getmetatable(L, 1))
+		return plain_pairs(L);
 	struct obj *o = lua_touserdata(L, 1);
 	if (o && lua_objlen(L, 1) == sizeof *o && o->mark - OBJ_MARK < OBJ_KINDS) {
 		if (o->serial != run_now->serial)
@@ -150,8 +182,5 @@ int obj_pairs(lua_State *L)
 		return 3;
 	}
 	luaL_checktype(L, 1, LUA_TTABLE);
-	lua_rawgeti(L, UP_TABLE, TABLE_NEXT);
-	lua_pushvalue(L, 1);
-	lua_pushnil(L);
-	return 3;
+	return plain_pairs(L);
 }

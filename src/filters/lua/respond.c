@@ -70,9 +70,8 @@ static void fill(lua_State *L, struct run *r, unsigned status, struct str body)
 	else if (!head_has(h, FIELD_CONTENT_TYPE))
 		ok = ok && head_add_id(h, FIELD_CONTENT_TYPE, STR("text/plain"));
 	if (status != 204 && status != 304) {
-		char n[24];
-		int len = snprintf(n, sizeof n, "%zu", body.n);
-		ok = ok && head_set_id(h, FIELD_CONTENT_LENGTH, obj_copy(L, (struct str){n, (size_t)len}));
+		struct str n = obj_decimal(&ex->arena, body.n);
+		ok = ok && n.p && head_set_id(h, FIELD_CONTENT_LENGTH, n);
 		if (!ex->is_head)
 			ok = ok && (body.n == 0 || chain_copy(&r->answer_body, body.p, body.n));
 	}

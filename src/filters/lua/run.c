@@ -190,6 +190,8 @@ static int resume(struct run *r, int nargs, bool *spent)
 	struct run *before = run_now;
 	size_t run_most = vm->heap.run_most;
 	const struct options *o = &r->ex->model->options;
+	if (__builtin_expect(vm_off_tune(vm), 0))
+		vm_tune(vm);
 	run_now = r;
 	r->pending = PENDING_NONE;
 	vm->heap.hit = false;

@@ -3,7 +3,7 @@
 #include "base/must.h"
 #include "filters/lua/lua_int.h"
 
-enum { LOAD_TIME_US = 1000000 };
+enum { LOAD_TIME_US = 1000000, ROOMY = 900, FRUGAL = 120 /* percent of what is alive, when the next collection begins */ };
 
 /* --- setting up --- */
 
@@ -34,6 +34,14 @@ static void make_start(lua_State *L, struct vm *vm)
 	vm->start_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
+static void learn(struct vm *vm, const char *p, uint32_t id)
+{
+	unsigned i = (unsigned)((uintptr_t)p >> 3) * 0x9E3779B1u >> 23;
+	while (vm->names[i].p)
+		i = (i + 1) % NAME_SLOTS;
+	vm->names[i] = (struct name_slot){p, id};
+}
+
 static int setup(lua_State *L)
 {
 	struct vm *vm = lua_touserdata(L, 1);
@@ -42,6 +50,8 @@ static int setup(lua_State *L)
 	lua_createtable(L, 4 * PLACES, 0);
 	for (int id = 1; id < FIELD_IDS; id++) {
 		lua_pushlstring(L, name_infos[id].name, name_infos[id].n);
+		learn(vm, lua_tostring(L, -1), (uint32_t)id);
+		learn(vm, name_infos[id].name, (uint32_t)id);
 		lua_rawseti(L, 1, TABLE_NAMES + id);
 	}
 	handle_methods(L);
@@ -53,8 +63,8 @@ static int setup(lua_State *L)
 	stats_obj_methods(L);
 	crypto_methods(L);
 	libs_open(L, vm);
-	if (!vm->env || !guard_jit_allowed()) /* after the library "jit", which switches it on */
-		luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+	luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF); /* guard.c says why; the library "jit" had switched it on */
+	lua_gc(L, LUA_GCSETPAUSE, ROOMY);
 	make_start(L, vm);
 	lua_pushcfunction(L, httpcall_build);
 	vm->call_ref = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -82,9 +92,10 @@ struct vm *vm_new(struct exch_env *env, size_t limit)
 	if (!vm)
 		return NULL;
 	vm->env = env;
-	heap_init(&vm->heap, limit);
 	vm->seen_epoch = atomic_load(&script_epoch);
-	vm->L = lua_newstate(heap_alloc, &vm->heap);
+	if (heap_init(&vm->heap, limit))
+		vm->L = lua_newstate(heap_alloc, &vm->heap);
+	vm->heap.opening = false;
 	if (!vm->L) {
 		heap_fini(&vm->heap);
 		mem_free(MEM_LUA, vm);
@@ -258,6 +269,18 @@ static void sweep(struct vm *vm)
 	for (unsigned i = 0; i < vm->nenvs; i++)
 		if (vm->envs[i] && !script_alive(i, vm->envs[i]->serial))
 			env_retire(vm, vm->envs[i]);
+}
+
+/* --- garbage --- */
+
+/* Marking what is alive costs the same each time: with little alive it is done seldom (some megabytes of garbage), with much
+ * early enough that garbage alone never meets a run's limit. */
+void vm_tune(struct vm *vm)
+{
+	vm->frugal = !vm->frugal;
+	lua_gc(vm->L, LUA_GCSETPAUSE, vm->frugal ? FRUGAL : ROOMY);
+	if (vm->frugal)
+		lua_gc(vm->L, LUA_GCRESTART, 0);
 }
 
 /* --- coroutines --- */
