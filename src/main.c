@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 static const struct filter_type *const types[] = {
-	&filter_router, &filter_lua, &filter_static, &filter_set_metadata, &filter_set_filter_state,
+	&filter_router, &filter_lua, &filter_static, &filter_fallback, &filter_set_metadata, &filter_set_filter_state,
 	&filter_admin,  NULL};
 
 #define POLL_US 20000ull
@@ -44,12 +44,30 @@ struct gateway {
 
 /* --- models --- */
 
+static void verify_chain(const struct chain_cfg *c, const struct model *m, struct diags *d)
+{
+	for (unsigned i = 0; c && c->hcm && i < c->hcm->nfilters; i++)
+		if (c->hcm->filters[i].type->verify)
+			c->hcm->filters[i].type->verify(&c->hcm->filters[i], m, d);
+}
+
+static void verify_filters(const struct model *m, struct diags *d)
+{
+	for (unsigned i = 0; i < m->nlisteners; i++) {
+		const struct listener_cfg *l = m->listeners[i];
+		for (unsigned k = 0; k < l->nchains; k++)
+			verify_chain(&l->chains[k], m, d);
+		verify_chain(l->fallback, m, d);
+	}
+}
+
 static bool prepare(void *arg, struct model *m, struct diags *d)
 {
 	struct gateway *g = arg;
 	if (m->admin && !model_add_admin_listener(m, types, d))
 		return false;
-	if (!upstream_prepare(m, d) || !front_prepare(m, d))
+	verify_filters(m, d);
+	if (d->errors || !upstream_prepare(m, d) || !front_prepare(m, d))
 		return false;
 	if (g->cli.verb == VERB_CHECK)
 		return true;

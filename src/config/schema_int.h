@@ -161,6 +161,15 @@ extern const struct schema_field schema_no_fields[];
 	X(own_lua) \
 	X(own_lua_route) \
 	X(own_static) \
+	X(fallback_origin) \
+	X(fallback_match) \
+	X(fallback_override) \
+	X(fallback_body) \
+	X(fallback_memory) \
+	X(fallback_breaker) \
+	X(fallback_shadow) \
+	X(fallback) \
+	X(fallback_route) \
 	X(set_metadata) \
 	X(set_metadata_entry) \
 	X(set_filter_state) \

@@ -197,6 +197,8 @@ void exch_request_data(struct exchange *ex, struct chain *bytes, bool end, struc
 		chain_clear(bytes);
 	else
 		chain_move(&leg->in, bytes);
+	if (ex->source) /* it takes the request where the head is */
+		ex->pump_due = true;
 	if (end) {
 		leg->in_ended = true;
 		leg->trailers = trailers;

@@ -62,6 +62,8 @@ struct filter_type {
 	 * Report mistakes with diag_add; return NULL after an error (or when nothing is to be kept). */
 	void *(*compile)(struct compile *c, const struct doc *cfg);
 	void *(*compile_route)(struct compile *c, const struct doc *cfg);
+	/* When the model is whole: what can only be seen then. NULL: nothing. */
+	void (*verify)(const struct filter_cfg *self, const struct model *m, struct diags *d);
 	void (*free_config)(void *config); /* both kinds; any thread, when no exchange uses the model any more */
 
 	/* run half; the worker's thread, phase 3. self: this filter in this exchange; its state in exch_state(). All may be NULL. */
