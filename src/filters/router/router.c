@@ -372,6 +372,12 @@ static enum verdict answer_here(struct exchange *ex, const struct route *r)
 	return v;
 }
 
+/* Methods whose requests need not say that they have no content (RFC 9110 8.6); the others say so, as Envoy's do. */
+static bool bodiless(enum method m)
+{
+	return m == METHOD_GET || m == METHOD_HEAD || m == METHOD_DELETE || m == METHOD_TRACE || m == METHOD_CONNECT;
+}
+
 static bool open_call(struct exchange *ex, struct router *rt, uint64_t timeout)
 {
 	const struct route *r = ex->route;
@@ -386,7 +392,7 @@ static bool open_call(struct exchange *ex, struct router *rt, uint64_t timeout)
 		.head = &leg->head,
 		.arena = &ex->arena,
 		.ended = ended,
-		.length = ended && !head_has(&leg->head, FIELD_CONTENT_LENGTH) ? -1 : leg_framing(leg),
+		.length = ended && bodiless(leg->head.method) && !head_has(&leg->head, FIELD_CONTENT_LENGTH) ? -1 : leg_framing(leg),
 		.timeout_us = ex->upgrade.p ? 0 : timeout,
 		.retry = r->retry,
 		.priority = r->priority,
