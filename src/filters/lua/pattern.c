@@ -468,7 +468,7 @@ int pattern_gsub(lua_State *L)
 	struct str text = obj_str(L, 1), pattern = obj_str(L, 2);
 	int type = lua_type(L, 3);
 	if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TTABLE && type != LUA_TFUNCTION)
-		luaL_typerror(L, 3, "string/function/table");
+		luaL_argerror(L, 3, "string/function/table expected");
 	double most = luaL_optnumber(L, 4, (lua_Number)text.n + 1), n = 0;
 	bool anchored = pattern.n && *pattern.p == '^';
 	struct matcher m = matcher_of(L, text, pattern);
