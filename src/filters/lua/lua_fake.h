@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define FAKE_MAYBE __attribute__((unused))
+
 /* --- calls --- */
 
 struct fake_call {
@@ -300,7 +302,7 @@ static void world_close(void)
 }
 
 /* A request has come; head fields after the pseudo fields. */
-static struct exchange *fake_begin(const char *method, const char *path, const char *const (*fields)[2], unsigned n, int64_t size)
+static FAKE_MAYBE struct exchange *fake_begin(const char *method, const char *path, const char *const (*fields)[2], unsigned n, int64_t size)
 {
 	struct exchange *ex = exch_new(&world.env, &fake_port, NULL, &world.peer, world.model, &world.hcm);
 	if (!ex)
@@ -319,14 +321,14 @@ static struct exchange *fake_begin(const char *method, const char *path, const c
 	return ex;
 }
 
-static void fake_client_sends(struct exchange *ex, const char *text, bool end)
+static FAKE_MAYBE void fake_client_sends(struct exchange *ex, const char *text, bool end)
 {
 	struct chain c = {0};
 	must(chain_copy(&c, text, strlen(text)));
 	exch_request_data(ex, &c, end, NULL);
 }
 
-static bool fake_origin_head(struct exchange *ex, unsigned status, const char *const (*fields)[2], unsigned n, int64_t size)
+static FAKE_MAYBE bool fake_origin_head(struct exchange *ex, unsigned status, const char *const (*fields)[2], unsigned n, int64_t size)
 {
 	struct head *h = &ex->resp.head;
 	bool ok = head_init(h, &ex->arena, true, n + 2) && head_set_status(h, status);
@@ -337,7 +339,7 @@ static bool fake_origin_head(struct exchange *ex, unsigned status, const char *c
 	return ok;
 }
 
-static void fake_origin_sends(struct exchange *ex, const char *text, bool end)
+static FAKE_MAYBE void fake_origin_sends(struct exchange *ex, const char *text, bool end)
 {
 	struct chain c = {0};
 	must(chain_copy(&c, text, strlen(text)));
@@ -345,7 +347,7 @@ static void fake_origin_sends(struct exchange *ex, const char *text, bool end)
 }
 
 /* The client takes what is there: "STATUS\nname: value\n…\n\nbody", "" when there is no answer yet. */
-static const char *fake_answer_text(struct exchange *ex)
+static FAKE_MAYBE const char *fake_answer_text(struct exchange *ex)
 {
 	static char text[1 << 16];
 	size_t at = 0;
@@ -364,7 +366,7 @@ static const char *fake_answer_text(struct exchange *ex)
 	return text;
 }
 
-static void fake_done(struct exchange *ex)
+static FAKE_MAYBE void fake_done(struct exchange *ex)
 {
 	chain_clear(&ex->resp.out);
 	exch_answer_done(ex);
@@ -383,7 +385,7 @@ static const char *fake_article(void)
 	return text;
 }
 
-static uint64_t fake_errors(void)
+static FAKE_MAYBE uint64_t fake_errors(void)
 {
 	return stat_read(stat_register(STAT_COUNTER, STR("http.x.lua.errors")));
 }
