@@ -2,6 +2,8 @@
 #include "base/chain.h"
 #include "base/mem.h"
 #include "base/must.h"
+#include <fcntl.h>
+#include <unistd.h>
 
 /* Built with -DARENA_EMULATE=1 nothing is cached, so that ASan sees a use after the last unref. */
 #if ARENA_EMULATE
@@ -10,7 +12,7 @@ enum { SMALL_CACHED = 0, LARGE_CACHED = 0, PIECES_CACHED = 0 };
 enum { SMALL_CACHED = 256, LARGE_CACHED = 64, PIECES_CACHED = 2048 };
 #endif
 
-enum own { OWN_EXACT, OWN_SMALL, OWN_LARGE, OWNS };
+enum own { OWN_EXACT, OWN_SMALL, OWN_LARGE, OWNS, OWN_PIPE = OWNS };
 
 /* What a pooled chunk takes beyond its cap: with malloc's own word the starts lie cap + 320 bytes
  * apart, so that chunks in use do not all fall into the same cache sets. */
@@ -24,6 +26,71 @@ static _Thread_local struct {
 	struct piece *first;
 	unsigned n;
 } pieces;
+
+/* What the data of a chunk that stands for a pipe holds. cap and fill are 0: there is nothing to be read or written there. */
+struct pipe {
+	int read, write;
+	size_t n; /* bytes in it */
+	struct chunk *next; /* spare ones */
+};
+static _Thread_local struct {
+	struct chunk *spare;
+	unsigned made;
+} pipes;
+
+static struct pipe *pipe_of(const struct chunk *c)
+{
+	return (struct pipe *)(void *)(uintptr_t)c->data;
+}
+
+struct chunk *pipe_new(void)
+{
+	struct chunk *c = pipes.spare;
+	if (c) {
+		pipes.spare = pipe_of(c)->next;
+		c->refs = 1;
+		return c;
+	}
+	int fd[2];
+	if (pipes.made == PIPES)
+		return NULL;
+	c = mem_zalloc(MEM_BUFFER, sizeof *c + sizeof(struct pipe));
+	if (!c)
+		return NULL;
+	if (pipe2(fd, O_NONBLOCK | O_CLOEXEC)) {
+		mem_free(MEM_BUFFER, c);
+		return NULL;
+	}
+	fcntl(fd[1], F_SETPIPE_SZ, PIPE_BYTES); /* refused beyond the user's share: then it is a small one */
+	*pipe_of(c) = (struct pipe){.read = fd[0], .write = fd[1]};
+	c->own = OWN_PIPE;
+	c->refs = 1;
+	pipes.made++;
+	return c;
+}
+
+static void pipe_close(struct chunk *c)
+{
+	close(pipe_of(c)->read);
+	close(pipe_of(c)->write);
+	mem_free(MEM_BUFFER, c);
+	pipes.made--;
+}
+
+static void pipe_free(struct chunk *c)
+{
+	if (pipe_of(c)->n) { /* what is left in it must never reach anybody */
+		pipe_close(c);
+		return;
+	}
+	pipe_of(c)->next = pipes.spare;
+	pipes.spare = c;
+}
+
+int pipe_write_end(const struct chunk *pipe)
+{
+	return pipe_of(pipe)->write;
+}
 
 static struct chunk *chunk_link(const struct chunk *c)
 {
@@ -56,6 +123,10 @@ struct chunk *chunk_new(uint32_t cap)
 void chunk_free_(struct chunk *c)
 {
 	static const unsigned most[OWNS] = {0, SMALL_CACHED, LARGE_CACHED};
+	if (__builtin_expect(c->own == OWN_PIPE, 0)) {
+		pipe_free(c);
+		return;
+	}
 	if (chunks[c->own].n >= most[c->own]) {
 		mem_free(MEM_BUFFER, c);
 		return;
@@ -116,7 +187,7 @@ bool chain_append(struct chain *c, struct chunk *chunk, const char *p, size_t n)
 	struct piece *last = c->last;
 	if (n == 0)
 		return true;
-	if (last && chunk && last->chunk == chunk && last->p + last->n == p) {
+	if (last && chunk && last->chunk == chunk && p && last->p + last->n == p) {
 		last->n += n;
 		c->n += n;
 		return true;
@@ -128,11 +199,39 @@ bool chain_append(struct chain *c, struct chunk *chunk, const char *p, size_t n)
 	return true;
 }
 
+bool chain_append_pipe(struct chain *c, struct chunk *pipe, size_t n)
+{
+	must(pipe->own == OWN_PIPE);
+	pipe_of(pipe)->n += n;
+	return chain_append(c, pipe, NULL, n);
+}
+
+static bool is_pipe(const struct piece *q)
+{
+	return q->chunk && q->chunk->own == OWN_PIPE;
+}
+
+int chain_pipe(const struct chain *c)
+{
+	return c->first && is_pipe(c->first) ? pipe_of(c->first->chunk)->read : -1;
+}
+
+void chain_piped(struct chain *c, size_t n)
+{
+	struct piece *q = c->first;
+	must(q && is_pipe(q) && n <= q->n && n <= pipe_of(q->chunk)->n);
+	pipe_of(q->chunk)->n -= n;
+	q->n -= n;
+	c->n -= n;
+	if (q->n == 0)
+		piece_free(unlink_first(c));
+}
+
 /* Bytes that may be written behind the last piece: only when nobody else holds its chunk. */
 static size_t tail_room(const struct chain *c)
 {
 	const struct piece *q = c->last;
-	if (!q || !q->chunk || q->chunk->refs != 1)
+	if (!q || !q->chunk || q->chunk->refs != 1 || is_pipe(q))
 		return 0;
 	return (size_t)(q->chunk->data + q->chunk->cap - (q->p + q->n));
 }
@@ -204,7 +303,8 @@ bool chain_split(struct chain *dst, struct chain *src, size_t n)
 		link_last(dst, unlink_first(src));
 	if (part) {
 		link_last(dst, part);
-		cut->p += rest;
+		if (cut->p)
+			cut->p += rest;
 		cut->n -= rest;
 		src->n -= rest;
 	}
@@ -244,7 +344,7 @@ int chain_iov(const struct chain *c, struct iovec *iov, int max, size_t *bytes)
 {
 	int n = 0;
 	*bytes = 0;
-	for (const struct piece *q = c->first; q && n < max; q = q->next) {
+	for (const struct piece *q = c->first; q && n < max && !is_pipe(q); q = q->next) {
 		iov[n++] = (struct iovec){(void *)(uintptr_t)q->p, q->n};
 		*bytes += q->n;
 	}
@@ -261,6 +361,7 @@ void chain_read(const struct chain *c, size_t at, void *out, size_t n)
 			continue;
 		}
 		size_t take = q->n - at < n ? q->n - at : n;
+		must(q->p);
 		memcpy(to, q->p + at, take);
 		to += take;
 		n -= take;
@@ -312,6 +413,11 @@ void chain_trim(void)
 			mem_free(MEM_BUFFER, c);
 		}
 		chunks[i].n = 0;
+	}
+	while (pipes.spare) {
+		struct chunk *c = pipes.spare;
+		pipes.spare = pipe_of(c)->next;
+		pipe_close(c);
 	}
 	while (pieces.first) {
 		struct piece *q = pieces.first;

@@ -43,6 +43,15 @@ struct chain {
 	size_t n; /* bytes in all */
 };
 
+/* Bytes that never come to user space: they lie in a kernel pipe, which a chunk stands for, and go on by splice(2). Their piece has p NULL and
+ * n bytes; only moving, splitting, clearing and chain_pipe may be done to it. Who lets them into a chain knows that nobody will look inside. */
+enum { PIPE_BYTES = 1024 * 1024, PIPES = 64 /* of a thread, in use and spare */ };
+/* An empty pipe. NULL: too many, or no descriptor or memory: copy instead. */
+struct chunk *pipe_new(void);
+int pipe_write_end(const struct chunk *pipe);
+/* n bytes were spliced into the pipe: a piece for them. False: no memory. */
+bool chain_append_pipe(struct chain *c, struct chunk *pipe, size_t n);
+
 static inline bool chain_empty(const struct chain *c)
 {
 	return c->n == 0;
@@ -61,6 +70,10 @@ void chain_skip(struct chain *c, size_t n);
 bool chain_share(struct chain *dst, const struct chain *src);
 /* Fills at most max iovecs with the first pieces; returns how many; *bytes their sum. */
 int chain_iov(const struct chain *c, struct iovec *iov, int max, size_t *bytes);
+/* The end to splice from when the first bytes lie in a pipe (the first piece's n of them), else -1. chain_iov stops before such a piece. */
+int chain_pipe(const struct chain *c);
+/* n of them have gone. */
+void chain_piped(struct chain *c, size_t n);
 /* Copies [at, at + n) out, at + n <= c->n. */
 void chain_read(const struct chain *c, size_t at, void *out, size_t n);
 /* All bytes as one contiguous run: the only piece as it is, else the pieces are merged into one chunk
@@ -72,5 +85,5 @@ static inline void chain_clear(struct chain *c)
 	if (c->first)
 		chain_clear_(c);
 }
-/* Frees this thread's cached chunks and pieces. */
+/* Frees this thread's cached chunks, pieces and pipes. */
 void chain_trim(void);

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/must.h"
 #include <stdio.h>
+#include <unistd.h>
 
 enum { MOST = 400000 };
 
@@ -198,8 +199,45 @@ static void steady_state_takes_no_memory(void)
 #endif
 }
 
+/* Bytes in a kernel pipe keep their place among others, and a pipe that was not emptied is never used again. */
+static void pipes_keep_order_and_leftovers(void)
+{
+	struct chain c = {0}, rest = {0};
+	struct iovec iov[4];
+	size_t bytes;
+	char b[8];
+	struct chunk *p = pipe_new();
+	must(p && write(pipe_write_end(p), "abcdef", 6) == 6);
+	must(chain_copy(&c, "12", 2) && chain_append_pipe(&c, p, 6) && chain_copy(&c, "34", 2));
+	chunk_unref(p);
+	must(c.n == 10 && chain_pipe(&c) < 0 && chain_iov(&c, iov, 4, &bytes) == 1 && bytes == 2);
+	chain_skip(&c, 2);
+	must(chain_split(&rest, &c, 3) && rest.n == 3 && c.n == 5);
+	must(read(chain_pipe(&rest), b, 3) == 3 && !memcmp(b, "abc", 3));
+	chain_piped(&rest, 3);
+	must(chain_empty(&rest) && read(chain_pipe(&c), b, 3) == 3 && !memcmp(b, "def", 3));
+	chain_piped(&c, 3);
+	must(chain_pipe(&c) < 0 && c.n == 2);
+	chain_clear(&c);
+	struct chunk *again = pipe_new();
+	must(again == p); /* empty: kept */
+	must(write(pipe_write_end(again), "x", 1) == 1 && chain_append_pipe(&c, again, 1));
+	int end = pipe_write_end(again);
+	chunk_unref(again);
+	chain_clear(&c);
+	must(write(end, "y", 1) < 0); /* closed */
+	struct chunk *all[PIPES + 1];
+	unsigned n = 0;
+	while (n < PIPES + 1 && (all[n] = pipe_new()))
+		n++;
+	must(n == PIPES);
+	while (n)
+		chunk_unref(all[--n]);
+}
+
 int main(void)
 {
+	pipes_keep_order_and_leftovers();
 	for (size_t i = 0; i < sizeof source; i++)
 		source[i] = (unsigned char)(random_u64() >> 56);
 	copies_fill_what_is_free();

@@ -59,6 +59,7 @@ enum peer_number { PEER_PRESENTED, PEER_VALIDATED, PEER_NOT_BEFORE, PEER_NOT_AFT
 
 /* The client's side of an exchange, implemented by front per codec. */
 struct exch_port {
+	bool splice; /* pieces that lie in a pipe may be in resp.out (base/chain.h), as long as the peer is plain */
 	/* There is something to write (head, bytes, end, interim head) or the exchange was cut: schedules writing. Phase 3. */
 	void (*output)(struct exchange *ex);
 	/* Request bytes are wanted again (or no more: ex->req.discard). */
@@ -253,6 +254,13 @@ void exch_answer_head(struct exchange *ex, int64_t size);
 void exch_answer_data(struct exchange *ex, struct chain *bytes, bool end, struct head *trailers);
 /* How many answer bytes the exchange takes now; grows while a filter gathers. */
 size_t exch_answer_room(const struct exchange *ex);
+/* The rest of the answer passes unseen, and the client's side can take it from a pipe. */
+static inline bool exch_unseen(const struct exchange *ex)
+{
+	const struct leg *r = &ex->resp;
+	return ex->port->splice && ex->head_sent && !ex->peer->tls && r->at == ex->nfilters && !r->watched && !r->batch_waiting && !ex->tunnel && !ex->is_head &&
+	       !ex->cut && leg_framing(r) >= 0;
+}
 /* The origin broke off in mid-answer: cut what has gone out; before that, a reply for kind. */
 void exch_answer_broken(struct exchange *ex, enum failure_kind kind);
 /* In a response hook, before returning WAIT: the source takes no more than limit bytes of the answer's body from where it has it, until

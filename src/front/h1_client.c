@@ -48,6 +48,7 @@ static void port_over(struct exchange *ex, bool cut)
 }
 
 static const struct exch_port h1_port = {
+	.splice = true,
 	.output = port_output,
 	.room = port_room,
 	.over = port_over,
@@ -632,6 +633,26 @@ static bool fill_wire(struct client *c)
 	return true;
 }
 
+/* One write of what lies first in the wire. */
+static ssize_t write_wire(struct client *c)
+{
+	struct chain *wire = &c->work->wire;
+	int pipe = chain_pipe(wire);
+	ssize_t w;
+	if (pipe >= 0) {
+		w = conn_write_pipe(&c->conn, pipe, wire->first->n);
+		if (w > 0)
+			chain_piped(wire, (size_t)w);
+		return w;
+	}
+	struct iovec iov[WRITE_IOV];
+	size_t bytes;
+	w = conn_write(&c->conn, iov, chain_iov(wire, iov, WRITE_IOV, &bytes));
+	if (w > 0)
+		chain_skip(wire, (size_t)w);
+	return w;
+}
+
 static void tunnel_begins(struct client *c)
 {
 	c->state = CLIENT_TUNNEL;
@@ -651,16 +672,12 @@ static void write_task(struct task *t)
 		return;
 	}
 	if (c->work->wire.n) {
-		struct iovec iov[WRITE_IOV];
-		size_t bytes;
-		int n = chain_iov(&c->work->wire, iov, WRITE_IOV, &bytes);
-		ssize_t w = conn_write(&c->conn, iov, n);
+		ssize_t w = write_wire(c);
 		if (w == CONN_FAILED) {
 			lost(c);
 			return;
 		}
 		if (w > 0) {
-			chain_skip(&c->work->wire, (size_t)w);
 			stat_add(c->hcm->stats->cx_tx_bytes, (uint64_t)w);
 			if (ex)
 				ex->last_active_us = loop_now_us(c->front->loop);

@@ -80,6 +80,14 @@ void h1_body_init(struct h1_body *b, enum h1_framing framing, uint64_t length, s
  * H1_TUNNEL never end by themselves. */
 enum h1_verdict h1_body_feed(struct h1_body *b, const struct h1_limits *lim, const char *p, size_t n, size_t *used, struct str *data);
 
+/* n bytes of a body with a length went another way (n <= b->left). */
+static inline void h1_body_passed(struct h1_body *b, uint64_t n)
+{
+	b->left -= n;
+	b->total += n;
+	b->ended = b->left == 0;
+}
+
 /* Serializing. how says which framing the codec uses for the body that follows; framing and hop-by-hop fields of h are
  * not written but computed (robustness.md I3): content-length (length), transfer-encoding, connection, upgrade. */
 struct h1_out {

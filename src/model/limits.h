@@ -23,6 +23,8 @@ enum {
 	LIMIT_WRITE = 48 * 1024,   /* per write call */
 	LIMIT_SPARES = 4,	   /* idle connections per host and worker that are kept to the idle timeout */
 	LIMIT_FILTERS = 16,	   /* in one chain */
+	LIMIT_SPLICE = 64 * 1024, /* length of a body for splice(2) to be worth a pipe */
+	LIMIT_SPLICE_TAIL = 8 * 1024, /* what is left of it for another turn */
 	LIMIT_COPY_BEHIND_HEAD = 4096
 };
 #define LIMIT_CONNECT_US 5000000ull

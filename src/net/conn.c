@@ -8,6 +8,7 @@
 #include "net/listen.h"
 #include "net/tls_int.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
 #include <sys/sendfile.h>
@@ -432,6 +433,37 @@ ssize_t conn_write(struct conn *c, const struct iovec *iov, int n)
 		return send_pieces(c, iov, n);
 	size_t bytes = iov->iov_len < CONN_WRITE_MAX ? iov->iov_len : CONN_WRITE_MAX;
 	return sent(c, bytes, sys_send(c->watch.fd, iov->iov_base, bytes), "send");
+}
+
+ssize_t conn_read_pipe(struct conn *c, int to, size_t n)
+{
+	must(!c->tls);
+	if (c->state != OPEN)
+		return CONN_FAILED;
+	if (c->read_ended)
+		return 0;
+	ssize_t got = splice(c->watch.fd, NULL, to, NULL, n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	if (got > 0) {
+		c->bytes_in += (uint64_t)got;
+	} else if (got == 0) {
+		c->read_ended = true;
+	} else {
+		if (errno == EAGAIN || errno == EINTR)
+			return CONN_AGAIN;
+		conn_lost(c, errno, "splice");
+		c->state = BROKEN;
+		got = CONN_FAILED;
+	}
+	return got;
+}
+
+ssize_t conn_write_pipe(struct conn *c, int from, size_t n)
+{
+	must(!c->tls);
+	ssize_t cannot = cannot_write(c);
+	if (cannot)
+		return cannot;
+	return sent(c, n, splice(from, NULL, c->watch.fd, NULL, n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK), "splice");
 }
 
 ssize_t conn_sendfile(struct conn *c, int fd, off_t *at, size_t n)

@@ -91,6 +91,10 @@ bool conn_pending(const struct conn *c);
  * still go on). At most CONN_WRITE_MAX bytes and 64 pieces a call are taken. c->blocked afterwards: the socket is full, writable
  * comes; clear: call again for the rest. */
 ssize_t conn_write(struct conn *c, const struct iovec *iov, int n);
+/* Plain only: at most n bytes from the socket into a pipe, or from a pipe to the socket, by splice(2). As conn_read and conn_write; an n not
+ * reached says nothing about what the socket still holds. */
+ssize_t conn_read_pipe(struct conn *c, int to, size_t n);
+ssize_t conn_write_pipe(struct conn *c, int from, size_t n);
 /* Plain only: n bytes of file fd from *at, which moves on. As conn_write; 0: the file ends here. SIGPIPE must be ignored. */
 ssize_t conn_sendfile(struct conn *c, int fd, off_t *at, size_t n);
 static inline bool conn_is_tls(const struct conn *c)

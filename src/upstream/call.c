@@ -804,6 +804,11 @@ void call_limit(struct call *p, size_t limit)
 		c->o->codec->credit(c->o);
 }
 
+void call_splice(struct call *p, bool may)
+{
+	ucall_of(p)->splice = may;
+}
+
 void call_gather(struct call *p, size_t limit)
 {
 	struct ucall *c = ucall_of(p);

@@ -85,6 +85,8 @@ void call_hold(struct call *c, bool hold);
 void call_limit(struct call *c, size_t limit);
 /* Raises the buffer for c->in (a gathering filter); 0: back to normal. */
 void call_gather(struct call *c, size_t limit);
+/* Nobody will look at the bytes of the rest of this answer: long ones of a known length may come as pieces that lie in a kernel pipe (base/chain.h). */
+void call_splice(struct call *c, bool may);
 /* Over: c is gone, with in, head and trailers. A connection goes back to its pool as soon as its answer has ended exactly and the request was
  * sent, whether taken or not; one that has not come so far is closed now. */
 void call_close(struct call *c);

@@ -746,6 +746,33 @@ static uint32_t body_chunk(const struct ucall *c)
 	return left >= CHUNK_LARGE ? CHUNK_LARGE : left <= CHUNK_SMALL ? CHUNK_SMALL : (uint32_t)left;
 }
 
+/* A pipe for what comes next, when the owner of a long plain body will not look at it; NULL: it is copied. */
+static struct chunk *pipe_for(const struct origin *o)
+{
+	const struct h1_origin *h = &o->h1;
+	const struct ucall *c = o->call;
+	if (!c->splice || c->limited || c->repeat || h->body.framing != H1_LENGTH || h->body.left < LIMIT_SPLICE_TAIL || conn_is_tls(&o->conn) ||
+	    !chain_empty(&c->pub.in))
+		return NULL;
+	return pipe_new();
+}
+
+/* One splice. As the part of read_some that reads. */
+static ssize_t read_pipe(struct origin *o, struct chunk *pipe, bool *alive)
+{
+	struct h1_origin *h = &o->h1;
+	size_t most = h->body.left < PIPE_BYTES ? (size_t)h->body.left : PIPE_BYTES;
+	ssize_t n = conn_read_pipe(&o->conn, pipe_write_end(pipe), most);
+	if (n <= 0)
+		return n;
+	h1_body_passed(&h->body, (uint64_t)n);
+	h->more = false; /* a pipe is full by its pieces, not by its bytes: a short read tells nothing, and the next event comes by itself */
+	*alive = chain_append_pipe(&o->call->pub.in, pipe, (size_t)n);
+	if (!*alive)
+		broken(o, FAILED_MEMORY, NULL);
+	return n;
+}
+
 /* Exactly one read. */
 static void read_some(struct origin *o)
 {
@@ -760,25 +787,28 @@ static void read_some(struct origin *o)
 	}
 	if (!body && !head_room(o))
 		return;
-	struct chunk *k = body ? chunk_new(c->limited ? body_chunk(c) : CHUNK_LARGE) : h->buf;
+	struct chunk *pipe = body ? pipe_for(o) : NULL;
+	struct chunk *k = pipe ? pipe : body ? chunk_new(c->limited ? body_chunk(c) : CHUNK_LARGE) : h->buf;
 	if (!k) {
 		broken(o, FAILED_MEMORY, NULL);
 		return;
 	}
+	bool alive = true, told = false;
 	size_t space = k->cap - k->fill;
 	if (body && c->limited && space > c->limit - c->pub.in.n)
 		space = c->limit - c->pub.in.n;
-	ssize_t n = conn_read(&o->conn, k->data + k->fill, space);
-	bool alive = true, told = false;
+	ssize_t n = pipe ? read_pipe(o, pipe, &alive) : conn_read(&o->conn, k->data + k->fill, space);
 	if (n > 0) {
 		c->heard = true;
 		if (c->due[DUE_IDLE])
 			c->moved_us = loop_now_us(o->u->loop);
 		c->pub.bytes_received += (uint64_t)n;
-		h->more = (size_t)n == space || (conn_is_tls(&o->conn) && conn_pending(&o->conn));
-		if (!body)
-			k->fill += (uint32_t)n;
-		alive = body ? took_body_bytes(o, k, (size_t)n) : took_head_bytes(o);
+		if (!pipe) {
+			h->more = (size_t)n == space || (conn_is_tls(&o->conn) && conn_pending(&o->conn));
+			if (!body)
+				k->fill += (uint32_t)n;
+			alive = body ? took_body_bytes(o, k, (size_t)n) : took_head_bytes(o);
+		}
 		told = alive && (c->pub.has_head || h->told);
 	}
 	if (body)

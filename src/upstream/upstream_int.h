@@ -392,6 +392,7 @@ struct ucall {
 	bool keeping;        /* kept holds everything so far */
 	bool full;           /* call_room said 0 */
 	bool hold;
+	bool splice;   /* the owner passes bytes on unseen */
 	bool limited;  /* limit counts */
 	bool detached; /* call_drain: nobody waits for it */
 	bool idempotent;

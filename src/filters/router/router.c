@@ -595,6 +595,8 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 		call_limit(c, SIZE_MAX);
 	}
 	call_gather(c, ex->resp.gathering ? exch_answer_room(ex) : 0);
+	if (c->length >= LIMIT_SPLICE)
+		call_splice(c, exch_unseen(ex));
 	if (c->in.n || (c->ended && !ex->resp.in_ended))
 		pump_answer(ex, rt);
 	if (rt->call && c->failed) {
