@@ -402,24 +402,22 @@ static struct str unescaped(struct run *r, struct str s)
 	return (struct str){out, out ? n : 0};
 }
 
-/* [date][thread][level][lua] script log: text */
+/* [date][thread][level][lua] script log: text. Another thread may have been in the middle of a line of its own. */
 static void parse_log(struct run *r)
 {
+	static const struct str mark = {"][lua] script log: ", sizeof "][lua] script log: " - 1};
 	struct str rest = {r->log, r->nlog}, one;
 	r->nlines = 0;
 	while (rest.n && r->nlines < LOG_LINES) {
 		str_cut(rest, '\n', &one, &rest);
-		ptrdiff_t at = str_find(one, STR("] script log: "));
+		ptrdiff_t at = str_find(one, mark), from = at;
 		if (at < 0)
 			continue;
-		struct str head = {one.p, (size_t)at}, level, skip;
-		str_cut(head, '[', &skip, &head);
-		str_cut(head, '[', &skip, &head);
-		str_cut(head, '[', &skip, &level);
-		str_cut(level, ']', &level, &skip);
-		r->lines[r->nlines++] = (struct line){
-			level,
-			unescaped(r, str_from(one, (size_t)at + sizeof "] script log: " - 1))};
+		while (from > 0 && one.p[from - 1] != '[')
+			from--;
+		r->lines[r->nlines++] =
+			(struct line){{one.p + from, (size_t)(at - from)},
+				      unescaped(r, str_from(one, (size_t)at + mark.n))};
 	}
 }
 

@@ -45,6 +45,8 @@ struct lint {
 	unsigned nblocks;
 	uint32_t wait;         /* token of the last call on this path that may wait; 0: none */
 	uint32_t response_end; /* the response hook lasts to here; 0: not in it */
+	uint32_t called;       /* token of the first httpCall of this hook that waits; 0: none */
+	bool body_asked;       /* before it, or said already */
 	struct fallback f;
 };
 
@@ -526,6 +528,23 @@ static void check_stale(struct lint *l, uint32_t i)
 	    STR_ARG(v->name), at(l, l->wait)->line);
 }
 
+/* What came by while a call waited cannot be had any more, unless it was asked for before. */
+static void check_late_body(struct lint *l, uint32_t i)
+{
+	if (!may_wait(l, i) || is_name(l, i, "trailers"))
+		return;
+	if (is_name(l, i, "httpCall")) {
+		l->called = l->called ? l->called : i;
+		return;
+	}
+	if (l->called && !l->body_asked)
+		say(l, DIAG_WARNING, i, "call body() before it, too: then it is kept",
+		    "body() comes after the httpCall of line %u only: when the body has gone by "
+		    "meanwhile, it raises an error",
+		    at(l, l->called)->line);
+	l->body_asked = true;
+}
+
 /* h:headers():add("n", h:body():length()): the object is there before its arguments wait. */
 static void check_stale_chain(struct lint *l, uint32_t i)
 {
@@ -680,7 +699,8 @@ static void hooks(struct lint *l, uint32_t i)
 	if (!is_key(l, i, KEY_FUNCTION) || l->nblocks)
 		return;
 	l->nvars = 0;
-	l->wait = 0;
+	l->wait = l->called = 0;
+	l->body_asked = false;
 	if (is_name(l, i + 1, "envoy_on_response") ||
 	    (i >= 2 && is_name(l, i - 2, "envoy_on_response") && is_op(l, i - 1, '='))) {
 		l->response_end = at(l, i)->mate;
@@ -701,6 +721,7 @@ static void step(struct lint *l, uint32_t i)
 	blocks(l, i);
 	if (at(l, i)->kind == TOKEN_NAME) {
 		check_stale(l, i);
+		check_late_body(l, i);
 		if (is_name(l, i, "httpCall") && i >= 2 && is_op(l, i - 1, ':') &&
 		    is_op(l, i + 1, '('))
 			check_call(l, i);

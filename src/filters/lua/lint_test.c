@@ -131,6 +131,14 @@ static void waits(void)
 	      "");
 }
 
+static void late_bodies(void)
+{
+	finds(RESPONSE(CALL "\nh:body():setBytes('x')"),
+	      "W3:3 body() comes after the httpCall of line 2 only");
+	finds(RESPONSE("h:body()\n" CALL "\nh:body():setBytes('x')"), "");
+	finds(RESPONSE("h:body()\n") REQUEST(CALL "\nh:body()"), "W7:3 body() comes");
+}
+
 static void copies(void)
 {
 	finds(REQUEST("local t = {}\nfor k, v in pairs(h:headers()) do\nt[k] = v\nend"),
@@ -224,6 +232,7 @@ int main(void)
 	dots();
 	breaks();
 	waits();
+	late_bodies();
 	copies();
 	bodies();
 	fallbacks();
