@@ -52,7 +52,6 @@ static void set_length(lua_State *L, struct run *r, size_t n)
 	struct str v = obj_decimal(&r->ex->arena, n);
 	if (!v.p || !head_set_id(r->head, FIELD_CONTENT_LENGTH, v))
 		obj_no_memory(L);
-	head_remove_id(r->head, FIELD_TRANSFER_ENCODING);
 	r->modified = true;
 }
 
@@ -117,8 +116,9 @@ int buffer_body(lua_State *L)
 			}
 			r->forced_body = true;
 			/* A message without a body becomes one with an empty one: chunked, unless its head names a length. */
-			if (!head_has(r->head, FIELD_CONTENT_LENGTH) && !r->ex->is_head && r->head->status != 204 &&
-			    r->head->status != 304)
+			bool may = r->kind == LEG_REQUEST ||
+				   (!r->ex->is_head && r->head->status != 204 && r->head->status != 304);
+			if (may && !head_has(r->head, FIELD_CONTENT_LENGTH))
 				r->leg->size = -1;
 		}
 		buffer_push(L);

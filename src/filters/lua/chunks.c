@@ -1,9 +1,9 @@
 /* src/filters/lua/chunks.c: bodyChunks() (lua-filter.md 5.2).
  *
  * Two ways. A body that lies here whole when the loop starts is walked in place while the head is still held, so that what the
- * script writes gets a truthful length. Any other body streams: the head goes on, run.c hands over one batch after the other,
- * and a message whose length is announced is sent chunked when the script's text speaks of setBytes (10.6: what was announced
- * and what is sent must never differ).
+ * script writes gets a truthful length; so is one whose announced length is small, once it has come, when the script's text
+ * speaks of setBytes. Any other body streams: the head goes on, run.c hands over one batch after the other, and a message whose
+ * length is announced is sent chunked when the script may write (10.6: what was announced and what is sent must never differ).
  */
 #include "filters/lua/lua_int.h"
 
@@ -69,6 +69,17 @@ static void walk_streaming(struct run *r)
 	}
 }
 
+int chunks_whole(struct run *r)
+{
+	walk_in_place(r);
+	return chunks_step(r, &r->rest, true);
+}
+
+static bool small_and_written(const struct run *r)
+{
+	return r->env->script->writes_chunks && r->leg->size > 0 && r->leg->size <= CHUNKS_WHOLE && head_has(r->head, FIELD_CONTENT_LENGTH);
+}
+
 /* The iterator: a closure over the handle (upvalue 3), for its generation. */
 static int next_chunk(lua_State *L)
 {
@@ -86,6 +97,8 @@ static int next_chunk(lua_State *L)
 	if (!r->continued) {
 		if (!r->saw_body && exch_gathered(r->ex, (enum leg_kind)r->kind))
 			walk_in_place(r);
+		else if (!r->saw_body && small_and_written(r))
+			return run_yield(L, PENDING_WHOLE);
 		else
 			walk_streaming(r);
 	}

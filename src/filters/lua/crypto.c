@@ -71,7 +71,7 @@ static ptrdiff_t decode(struct str s, unsigned char *out)
 			out[n++] = (unsigned char)(bits >> have);
 		}
 	}
-	if (seen % 4 == 1 || (bits & ((1u << have) - 1)))
+	if (seen % 4 == 1)
 		return -1;
 	if (pads && (pads > 2 || (seen + pads) % 4))
 		return -1;
@@ -144,13 +144,24 @@ int crypto_import(lua_State *L)
 		k->next = st->keys;
 		st->keys = k;
 	}
-	/* The object holds the string itself: upvalue-like, in its environment. */
+	lua_pushlstring(L, der.p, der.n);
+	if (obj_cached(L, PLACE_KEY)) { /* the same key again: the same object */
+		lua_getfenv(L, -1);
+		lua_rawgeti(L, -1, 1);
+		bool same = lua_rawequal(L, -1, -4);
+		lua_pop(L, 2);
+		if (same)
+			return 1;
+		lua_pop(L, 1);
+	}
+	/* The object holds the string itself, in its environment. */
 	struct obj *o = obj_new(L, OBJ_KEY);
 	o->open = find_key(st, der)->pkey != NULL;
 	lua_createtable(L, 1, 0);
-	lua_pushlstring(L, der.p, der.n);
+	lua_pushvalue(L, -3);
 	lua_rawseti(L, -2, 1);
 	lua_setfenv(L, -2);
+	obj_keep(L, PLACE_KEY);
 	return 1;
 }
 

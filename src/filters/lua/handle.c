@@ -8,11 +8,7 @@
 
 static int log_at(lua_State *L, enum log_level level)
 {
-	const struct obj *o = lua_touserdata(L, 1);
-	if (!o || lua_objlen(L, 1) != sizeof *o || o->mark - OBJ_MARK >= OBJ_KINDS)
-		obj_bad(L, OBJ_HANDLE);
-	if (o->serial != run_now->serial)
-		obj_stale(L);
+	obj_arg(L, (enum obj_kind)lua_tointeger(L, lua_upvalueindex(3)));
 	struct str text = obj_str(L, 2);
 	if (log_on(LOG_LUA, level))
 		log_text(LOG_LUA, level, STR("script log: "), text);
@@ -97,13 +93,14 @@ static int clear_route_cache(lua_State *L)
 	return 0;
 }
 
-/* An IP address, with or without port: "1.2.3.4", "1.2.3.4:80", "::1", "[::1]:80". */
+/* An IP address, with or without port: "1.2.3.4", "1.2.3.4:80", "[::1]", "[::1]:80". */
 static bool ip_host(struct str s)
 {
 	char text[INET6_ADDRSTRLEN + 1];
 	unsigned char addr[16];
 	struct str host = s, port = {NULL, 0};
-	if (s.n && s.p[0] == '[') {
+	bool six = s.n && s.p[0] == '[';
+	if (six) {
 		const char *close = memchr(s.p, ']', s.n);
 		if (!close)
 			return false;
@@ -115,7 +112,7 @@ static bool ip_host(struct str s)
 			port = str_from(rest, 1);
 	} else {
 		struct str before, after;
-		if (str_cut(s, ':', &before, &after) && !memchr(after.p, ':', after.n)) {
+		if (str_cut(s, ':', &before, &after)) {
 			host = before;
 			port = after;
 		}
@@ -127,7 +124,7 @@ static bool ip_host(struct str s)
 		return false;
 	memcpy(text, host.p, host.n);
 	text[host.n] = 0;
-	return inet_pton(AF_INET, text, addr) == 1 || inet_pton(AF_INET6, text, addr) == 1;
+	return inet_pton(AF_INET, text, addr) == 1 || (six && inet_pton(AF_INET6, text, addr) == 1);
 }
 
 static int set_override_host(lua_State *L)

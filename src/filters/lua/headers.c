@@ -293,10 +293,13 @@ static int remove_all(lua_State *L)
 	struct str name = obj_str(L, 2);
 	struct head *h = writable(L, o);
 	enum field_id id = id_in(h, name);
-	if (id)
-		head_remove_id(h, id);
-	else
+	if (!id) {
 		head_remove(h, name);
+		return 0;
+	}
+	if (id == FIELD_CONTENT_LENGTH && h == run_now->head)
+		run_now->leg->size_fixed = false; /* asks for chunked, also for a body the script has set */
+	head_remove_id(h, id);
 	return 0;
 }
 
@@ -335,13 +338,6 @@ int headers_handle(lua_State *L)
 int headers_handle_request(lua_State *L)
 {
 	obj_arg(L, OBJ_HANDLE);
-	if (run_now->kind == LEG_REQUEST) {
-		if (!obj_cached(L, PLACE_HEADERS)) {
-			first_touch(L, run_now->head);
-			obj_push(L, OBJ_HEADERS, PLACE_HEADERS, HEADERS_REQUEST);
-		}
-		return 1;
-	}
 	if (obj_cached(L, PLACE_REQUEST_HEADERS))
 		return 1;
 	first_touch(L, &run_now->ex->req.head);
@@ -418,6 +414,10 @@ void headers_from_table(lua_State *L, int at, struct head *h, bool call)
 		int type = lua_type(L, -1);
 		if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TTABLE)
 			luaL_error(L, "header values must be strings, numbers or lists of them, got %s", luaL_typename(L, -1));
+		if (!call && name.n && name.p[0] == ':' && !str_eq(name, STR(":status"))) {
+			lua_pop(L, 1); /* has no meaning in an answer */
+			continue;
+		}
 		name = headers_checked_name(L, name, h, &id);
 		/* Framing is not the script's (robustness.md I3). */
 		if (id && name_infos[id].flags & NAME_FRAMING && !(call && id == FIELD_TE)) {

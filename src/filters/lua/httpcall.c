@@ -256,7 +256,7 @@ int httpcall_handle(lua_State *L)
 	if (!most)
 		most = TIMEOUT_MOST_US;
 	enum method m = (enum method)c->head.method;
-	bool announced = has_body || m == METHOD_POST || m == METHOD_PUT;
+	bool announced = has_body || m == METHOD_POST || m == METHOD_PUT || m == METHOD_PATCH;
 	struct chain bytes = {0};
 	if (body.n && !chain_copy(&bytes, body.p, body.n))
 		obj_no_memory(L);

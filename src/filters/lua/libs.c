@@ -67,10 +67,12 @@ static const char LIBS[] =
 	"end\n"
 	"local co_lib = {create = create, yield = yield, isyieldable = raw.coroutine.isyieldable}\n"
 	"function co_lib.resume(co, ...)\n"
-	"  if type(co) == 'thread' and (hosted[co] or waiting[co]) then return false, busy end\n"
+	"  if type(co) ~= 'thread' then return resume(co) end\n"
+	"  if hosted[co] or waiting[co] then return false, busy end\n"
 	"  return pass(co, resume(co, ...))\n"
 	"end\n"
 	"function co_lib.wrap(f)\n"
+	"  if type(f) ~= 'function' then return create(f) end\n"
 	"  local co = create(f)\n"
 	"  return function(...)\n"
 	"    if waiting[co] then error(busy, 2) end\n"
@@ -95,7 +97,7 @@ static const char LIBS[] =
 	"mt.__index, mt.__metatable = shared, false\n"
 	"local tables = copy(raw.table)\n"
 	"tables.sort, tables.unpack = host.sort, raw.unpack\n"
-	"function tables.pack(...) return {n = select('#', ...), ...} end\n"
+	"tables.pack = host.pack\n"
 	"local function pick(t, names)\n"
 	"  local c = {}\n"
 	"  for name in gmatch(names, '%S+') do c[name] = t[name] end\n"
@@ -238,6 +240,19 @@ static int string_method(lua_State *L)
 	return 1;
 }
 
+/* table.pack */
+static int pack(lua_State *L)
+{
+	int n = lua_gettop(L);
+	lua_createtable(L, n, 1);
+	lua_insert(L, 1);
+	for (int i = n; i > 0; i--)
+		lua_rawseti(L, 1, i);
+	lua_pushinteger(L, n);
+	lua_setfield(L, 1, "n");
+	return 1;
+}
+
 static int rawlen(lua_State *L)
 {
 	if (lua_type(L, 1) != LUA_TTABLE && lua_type(L, 1) != LUA_TSTRING)
@@ -367,6 +382,7 @@ static void push_host(lua_State *L, struct vm *vm, int sealed)
 	host_function(L, "gsub", pattern_gsub);
 	host_function(L, "sort", pattern_sort);
 	host_function(L, "string_method", string_method);
+	host_function(L, "pack", pack);
 	host_function(L, "rawlen", rawlen);
 	host_function(L, "read", read_module);
 	for (const luaL_Reg *f = fenv; f->name; f++) {

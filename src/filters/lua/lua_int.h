@@ -109,7 +109,7 @@ enum metadata_of { METADATA_ROUTE, METADATA_CONTEXT, METADATA_OF_VHOST, METADATA
 enum obj_place {
 	PLACE_HANDLE, PLACE_HEADERS, PLACE_REQUEST_HEADERS, PLACE_TRAILERS, PLACE_BODY, PLACE_STREAM_INFO, PLACE_DYNAMIC_METADATA, PLACE_CONNECTION,
 	PLACE_CONNECTION_STREAM_INFO, PLACE_CONNECTION_METADATA, PLACE_METADATA, PLACE_CONTEXT, PLACE_VHOST, PLACE_ROUTE, PLACE_VHOST_METADATA,
-	PLACE_ROUTE_METADATA, PLACE_CHUNK, PLACE_STATS, PLACE_FILTER_STATE, PLACE_SSL, PLACES = 32
+	PLACE_ROUTE_METADATA, PLACE_CHUNK, PLACE_STATS, PLACE_FILTER_STATE, PLACE_SSL, PLACE_KEY, PLACES = 32
 };
 /* Every API function is a closure over two tables. UP_TABLE: metatables, iterators and field names by number; UP_CACHE: the
  * objects of runs. */
@@ -118,7 +118,7 @@ enum obj_place {
 enum { TABLE_META = 1, TABLE_HEADERS_NEXT = TABLE_META + OBJ_KINDS, TABLE_PAIRS_NEXT, TABLE_NEXT, TABLE_NAMES = 40 };
 
 /* --- runs --- */
-enum pending { PENDING_NONE, PENDING_BODY, PENDING_CHUNK, PENDING_TRAILERS, PENDING_CALL, PENDING_RESPOND };
+enum pending { PENDING_NONE, PENDING_BODY, PENDING_WHOLE /* bodyChunks over a small body */, PENDING_CHUNK, PENDING_TRAILERS, PENDING_CALL, PENDING_RESPOND };
 struct coro {
 	lua_State *L;
 	int ref; /* in the registry */
@@ -348,6 +348,9 @@ int chunks_iterator(lua_State *L);
 int chunks_step(struct run *r, struct chain *bytes, bool end);
 /* The last round's bytes join those before it. */
 void chunks_settle(struct run *r);
+/* PENDING_WHOLE is over: 1: the first round has begun, 0: the loop ends. */
+int chunks_whole(struct run *r);
+enum { CHUNKS_WHOLE = LIMIT_STREAM_HIGH };
 
 /* metadata_obj.c */
 int metadata_route(lua_State *L), metadata_context(lua_State *L), metadata_vhost(lua_State *L), metadata_of_route(lua_State *L);

@@ -1,17 +1,28 @@
 /* src/filters/lua/metadata_obj.c: metadata(), filterContext(), virtualHost(), route() and dynamicMetadata() (lua-filter.md
  * 4.4, 4.5). Static metadata are documents of the model; dynamic metadata are values in the exchange's arena. */
 #include "filters/lua/lua_int.h"
+#include <stdio.h>
 
 enum { DEEPEST = 100, /* tables in tables */
        LIST_MOST = 65536 };
 
 /* --- configuration to Lua --- */
 
-/* Envoy's YAML reader keeps whole numbers and booleans and leaves everything else a string, 42.5 too; its JSON reader does not. */
-static bool reads_as_string(const struct doc *d)
+/* Envoy's YAML reader keeps booleans and whole numbers of 32 bits and makes strings of all other numbers; its JSON reader does
+ * not. */
+static void push_number(lua_State *L, const struct doc *d)
 {
 	const char *dot = d->at.file ? strrchr(d->at.file, '.') : NULL;
-	return d->kind == DOC_NUMBER && !d->is_int && d->text.n && !(dot && strcmp(dot, ".json") == 0);
+	bool json = dot && strcmp(dot, ".json") == 0, hex = d->text.n > 2 && (d->text.p[1] | 0x20) == 'x';
+	bool whole = d->is_int && (hex || (!memchr(d->text.p, '.', d->text.n) && !memchr(d->text.p, 'e', d->text.n) &&
+					   !memchr(d->text.p, 'E', d->text.n)));
+	char text[24];
+	if (json || d->text.n == 0 || (whole && d->integer >= INT32_MIN && d->integer <= INT32_MAX))
+		lua_pushnumber(L, d->number);
+	else if (whole)
+		lua_pushlstring(L, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)d->integer));
+	else
+		lua_pushlstring(L, d->text.p, d->text.n);
 }
 
 static void push_doc(lua_State *L, const struct doc *d, unsigned depth)
@@ -22,12 +33,7 @@ static void push_doc(lua_State *L, const struct doc *d, unsigned depth)
 	switch (d->kind) {
 	case DOC_NULL: lua_pushnil(L); break;
 	case DOC_BOOL: lua_pushboolean(L, d->boolean); break;
-	case DOC_NUMBER:
-		if (reads_as_string(d))
-			lua_pushlstring(L, d->text.p, d->text.n);
-		else
-			lua_pushnumber(L, d->number);
-		break;
+	case DOC_NUMBER: push_number(L, d); break;
 	case DOC_STRING: lua_pushlstring(L, d->text.p, d->text.n); break;
 	case DOC_LIST: {
 		lua_createtable(L, (int)d->n, 0);

@@ -2,26 +2,29 @@
 #include "base/must.h"
 #include "filters/lua/lua_int.h"
 
+/* As Envoy's error messages name them (the C++ types' encoded names), and as scripts' tests of those messages do. */
+#define HTTP_LUA(name) "N5Envoy10Extensions11HttpFilters3Lua" name "E"
+#define COMMON_LUA(name) "N5Envoy10Extensions7Filters6Common3Lua" name "E"
 static const char *const kind_names[OBJ_KINDS] = {
-	[OBJ_HANDLE] = "StreamHandle",
-	[OBJ_HEADERS] = "Headers",
-	[OBJ_BUFFER] = "Buffer",
-	[OBJ_STREAM_INFO] = "StreamInfo",
-	[OBJ_DYNAMIC_METADATA] = "DynamicMetadata",
-	[OBJ_CONNECTION] = "Connection",
-	[OBJ_CONNECTION_STREAM_INFO] = "ConnectionStreamInfo",
-	[OBJ_CONNECTION_METADATA] = "ConnectionDynamicMetadata",
-	[OBJ_METADATA] = "Metadata",
-	[OBJ_VIRTUAL_HOST] = "VirtualHost",
-	[OBJ_ROUTE] = "Route",
-	[OBJ_STATS] = "Stats",
-	[OBJ_COUNTER] = "Counter",
-	[OBJ_GAUGE] = "Gauge",
-	[OBJ_HISTOGRAM] = "Histogram",
-	[OBJ_FILTER_STATE] = "FilterState",
-	[OBJ_SSL] = "SslConnection",
-	[OBJ_PARSED_NAME] = "ParsedX509Name",
-	[OBJ_KEY] = "PublicKey",
+	[OBJ_HANDLE] = HTTP_LUA("19StreamHandleWrapper"),
+	[OBJ_HEADERS] = HTTP_LUA("16HeaderMapWrapper"),
+	[OBJ_BUFFER] = COMMON_LUA("13BufferWrapper"),
+	[OBJ_STREAM_INFO] = HTTP_LUA("17StreamInfoWrapper"),
+	[OBJ_DYNAMIC_METADATA] = HTTP_LUA("25DynamicMetadataMapWrapper"),
+	[OBJ_CONNECTION] = COMMON_LUA("17ConnectionWrapper"),
+	[OBJ_CONNECTION_STREAM_INFO] = HTTP_LUA("27ConnectionStreamInfoWrapper"),
+	[OBJ_CONNECTION_METADATA] = HTTP_LUA("35ConnectionDynamicMetadataMapWrapper"),
+	[OBJ_METADATA] = COMMON_LUA("18MetadataMapWrapper"),
+	[OBJ_VIRTUAL_HOST] = HTTP_LUA("18VirtualHostWrapper"),
+	[OBJ_ROUTE] = HTTP_LUA("12RouteWrapper"),
+	[OBJ_STATS] = HTTP_LUA("17StatsScopeWrapper"),
+	[OBJ_COUNTER] = HTTP_LUA("14CounterWrapper"),
+	[OBJ_GAUGE] = HTTP_LUA("12GaugeWrapper"),
+	[OBJ_HISTOGRAM] = HTTP_LUA("16HistogramWrapper"),
+	[OBJ_FILTER_STATE] = HTTP_LUA("18FilterStateWrapper"),
+	[OBJ_SSL] = COMMON_LUA("20SslConnectionWrapper"),
+	[OBJ_PARSED_NAME] = COMMON_LUA("21ParsedX509NameWrapper"),
+	[OBJ_KEY] = HTTP_LUA("16PublicKeyWrapper"),
 };
 
 struct obj *obj_new(lua_State *L, enum obj_kind kind)
@@ -122,13 +125,19 @@ void obj_methods(lua_State *L, enum obj_kind kind, const luaL_Reg *methods)
 {
 	lua_createtable(L, 0, 4); /* the metatable */
 	lua_createtable(L, 0, 24);
-	for (int turn = 0; turn < 2; turn++)
-		for (const luaL_Reg *m = turn ? handle_log_methods : methods; m->name; m++) {
-			lua_pushvalue(L, 1);
-			lua_pushvalue(L, 2);
-			lua_pushcclosure(L, m->func, 2);
-			lua_setfield(L, -2, m->name);
-		}
+	for (const luaL_Reg *m = methods; m->name; m++) {
+		lua_pushvalue(L, 1);
+		lua_pushvalue(L, 2);
+		lua_pushcclosure(L, m->func, 2);
+		lua_setfield(L, -2, m->name);
+	}
+	for (const luaL_Reg *m = handle_log_methods; m->name; m++) { /* one function for all kinds */
+		lua_pushvalue(L, 1);
+		lua_pushvalue(L, 2);
+		lua_pushinteger(L, (lua_Integer)kind);
+		lua_pushcclosure(L, m->func, 3);
+		lua_setfield(L, -2, m->name);
+	}
 	lua_setfield(L, -2, "__index");
 	lua_pushboolean(L, 0); /* scripts neither see nor change it */
 	lua_setfield(L, -2, "__metatable");

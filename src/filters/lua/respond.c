@@ -5,7 +5,7 @@
 static bool is_grpc(const struct head *h)
 {
 	struct str t = head_value(h, FIELD_CONTENT_TYPE);
-	return str_starts(t, STR("application/grpc")) && (t.n == 16 || t.p[16] == '+' || t.p[16] == ';');
+	return str_starts(t, STR("application/grpc")) && (t.n == 16 || t.p[16] == '+');
 }
 
 /* As Envoy maps it. */
@@ -44,6 +44,8 @@ static unsigned checked_status(lua_State *L, const struct head *h)
 {
 	struct str s = str_trim(head_value(h, FIELD_STATUS));
 	uint64_t n = 0;
+	if (s.n > 1 && s.p[0] == '+')
+		s = str_from(s, 1);
 	if (!s.p || !str_u64(s, &n) || n < 200 || n > 599)
 		luaL_error(L, ":status must be between 200-599");
 	return (unsigned)n;
@@ -53,7 +55,7 @@ static void fill(lua_State *L, struct run *r, unsigned status, struct str body)
 {
 	struct head *h = &r->answer;
 	struct exchange *ex = r->ex;
-	bool ok = true;
+	bool ok;
 	if (is_grpc(&ex->req.head)) {
 		head_remove_id(h, FIELD_CONTENT_TYPE);
 		ok = head_set_status(h, 200) && head_add_id(h, FIELD_CONTENT_TYPE, STR("application/grpc")) &&
@@ -69,11 +71,9 @@ static void fill(lua_State *L, struct run *r, unsigned status, struct str body)
 		head_remove_id(h, FIELD_CONTENT_TYPE);
 	else if (!head_has(h, FIELD_CONTENT_TYPE))
 		ok = ok && head_add_id(h, FIELD_CONTENT_TYPE, STR("text/plain"));
-	if (status != 204 && status != 304) {
+	if (body.n) { /* what a status or HEAD forbids, exchange leaves out */
 		struct str n = obj_decimal(&ex->arena, body.n);
-		ok = ok && n.p && head_set_id(h, FIELD_CONTENT_LENGTH, n);
-		if (!ex->is_head)
-			ok = ok && (body.n == 0 || chain_copy(&r->answer_body, body.p, body.n));
+		ok = ok && n.p && head_set_id(h, FIELD_CONTENT_LENGTH, n) && chain_copy(&r->answer_body, body.p, body.n);
 	}
 	if (!ok)
 		obj_no_memory(L);

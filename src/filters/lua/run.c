@@ -142,7 +142,7 @@ static void log_error(lua_State *co, int status)
 	else if (status == LUA_ERRMEM)
 		s = STR("not enough memory");
 	else if (lua_type(co, -1) == LUA_TSTRING)
-		s.p = lua_tolstring(co, -1, &s.n);
+		s = str_of(lua_tostring(co, -1)); /* up to a zero byte, as Envoy */
 	else if (lua_type(co, -1) == LUA_TNUMBER)
 		s = (struct str){number, (size_t)snprintf(number, sizeof number, "%.14g", lua_tonumber(co, -1))};
 	if (s.n > MESSAGE_MOST)
@@ -281,6 +281,9 @@ static enum verdict head_step(struct run *r, int nargs)
 	switch (r->pending) {
 	case PENDING_BODY:
 		return wait_for_body(r);
+	case PENDING_WHOLE:
+		exch_gather(r->ex, (enum leg_kind)r->kind, CHUNKS_WHOLE);
+		return WAIT;
 	case PENDING_CALL:
 		return WAIT;
 	default: /* the rest of the message will be seen as it passes */
@@ -369,10 +372,7 @@ static const struct script *choose(const struct lua_filter *f, const struct lua_
 /* Nothing for the script to wait for: the message has no body. */
 static bool bodiless(const struct exchange *ex, enum leg_kind k, const struct leg *leg)
 {
-	if (leg->size == 0)
-		return true;
-	unsigned s = leg->head.status;
-	return k == LEG_RESPONSE && (ex->is_head || ex->tunnel || s < 200 || s == 204 || s == 304);
+	return leg->size == 0 || (k == LEG_RESPONSE && (ex->is_head || ex->tunnel));
 }
 
 /* No VM, no coroutine, no run: as a script that ran out of memory. */
@@ -454,6 +454,13 @@ enum verdict run_resume(struct exchange *ex, const struct filter_cfg *self, enum
 			return WAIT;
 		r->saw_body = r->end_stream = true;
 		push_kept(r, PLACE_BODY);
+		break;
+	case PENDING_WHOLE:
+		if (!exch_gathered(ex, k))
+			return WAIT;
+		nargs = chunks_whole(r);
+		if (nargs)
+			push_kept(r, PLACE_CHUNK);
 		break;
 	case PENDING_CALL:
 		if (!httpcall_done(r->call))

@@ -86,7 +86,7 @@ static int counter_add(lua_State *L)
 static int value(lua_State *L, enum obj_kind kind)
 {
 	stat_id id = (stat_id)obj_arg(L, kind)->sub;
-	lua_pushnumber(L, id ? (lua_Number)(int64_t)stat_read(id) : 0);
+	lua_pushnumber(L, id ? (lua_Number)stat_read(id) : 0);
 	return 1;
 }
 
