@@ -644,6 +644,8 @@ static bool deliver(struct fb *fb)
 	if (fb->private_answer)
 		ok = ok && make_private(ex);
 	ok = settle(fb, served) && ok;
+	if (fb->keeping && (c->request_lost || fb->request_sent))
+		stop_keeping(fb);
 	unsigned status = c->head->status;
 	bool bodyless = ex->is_head || status == 204 || status == 304;
 	if (c->tunnel)
@@ -974,6 +976,8 @@ static void pump_kept(struct fb *fb)
 	}
 	if (fb->ex->req.batch_waiting)
 		exch_wake(fb->ex, fb->self, LEG_REQUEST);
+	else if (!fb->request_ended && exch_request_room(fb->ex))
+		fb->ex->port->room(fb->ex);
 }
 
 static void pump_request(struct fb *fb)
@@ -1026,12 +1030,14 @@ static enum verdict keep(struct fb *fb, struct chain *batch, bool end)
 	if (!fb->call || fb->call->request_lost) {
 		chain_clear(batch);
 		fb->request_ended |= end;
+		ex->port->room(ex);
 		return GO_ON;
 	}
 	if (replay_left(&fb->replay) || fb->rest.n >= REST_MOST)
 		return WAIT;
 	chain_move(&fb->rest, batch);
 	fb->request_ended |= end;
+	ex->req.batch_waiting = false;
 	pump_request(fb);
 	return GO_ON;
 }
