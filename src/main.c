@@ -10,6 +10,7 @@
 #include "obs/log.h"
 #include "obs/sink.h"
 #include "obs/stats.h"
+#include "pages.h"
 #include "testverb.h"
 #include "upstream/upstream.h"
 #include "workers.h"
@@ -286,7 +287,7 @@ static bool start(struct gateway *g)
 				    .address = bound_address,
 				    .arg = g,
 				    .workers = g->concurrency,
-				    .options = options,
+				    .pages = pages, .options = options,
 				    .noptions = sizeof options / sizeof *options};
 	g->loop = loop_new(g->concurrency);
 	g->workers = workers_new(g->loop, g->concurrency);

@@ -596,9 +596,22 @@ static const struct path {
 };
 enum { PATHS = sizeof paths / sizeof *paths };
 
+static struct str get_parameter(const void *q, const char *name)
+{
+	return query_get(q, name);
+}
+
+static void serve_page(struct ask *q, const struct admin_page *x)
+{
+	q->type = type_json;
+	q->status = x->serve(&q->page, get_parameter, &q->query, &q->ex->arena, &q->type);
+}
+
 static void help(struct ask *q)
 {
 	page_add(&q->page, STR("admin commands are:\n"));
+	for (const struct admin_page *x = admin_hooks.pages; x && x->path; x++)
+		page_addf(&q->page, "  %s%s: %s\n", x->path, x->changes ? " (POST)" : "", x->what);
 	for (int i = 0; i < PATHS; i++)
 		page_addf(&q->page, "  %s%s: %s\n", paths[i].path,
 			  paths[i].changes ? " (POST)" : "", paths[i].what);
@@ -625,8 +638,18 @@ static void serve(struct ask *q, struct str path)
 	const struct head *h = &q->ex->req.head;
 	const struct path *it = paths;
 	bool read = h->method == METHOD_GET || h->method == METHOD_HEAD;
+	struct path of_page;
 	while (it < paths + PATHS && !str_eq(path, str_of(it->path)))
 		it++;
+	const struct admin_page *x = admin_hooks.pages;
+	while (x && x->path && !str_eq(path, str_of(x->path)))
+		x++;
+	if (x && x->path) {
+		of_page = (struct path){x->path, x->what, NULL, x->changes, false};
+		it = &of_page;
+	} else {
+		x = NULL;
+	}
 	if (it == paths + PATHS) {
 		q->status = 404;
 		page_add(&q->page, STR("invalid path. "));
@@ -650,7 +673,10 @@ static void serve(struct ask *q, struct str path)
 		page_add(&q->page, STR("requests from pages of other sites are refused\n"));
 		return;
 	}
-	it->serve(q);
+	if (x)
+		serve_page(q, x);
+	else
+		it->serve(q);
 }
 
 static enum verdict admin_request(struct exchange *ex, const struct filter_cfg *self)

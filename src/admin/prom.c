@@ -86,6 +86,50 @@ static struct str response_code(struct str s, struct build *labels)
 	return s;
 }
 
+/* "fallback.POLICY.WHAT": postern's own, as spec/fallback.md 21 names them. False: something else. */
+static bool own_name(struct str stat, struct build *n, struct build *l)
+{
+	static const struct {
+		const char *suffix, *name, *label, *value; /* label: with value, or with what follows the suffix when it ends in '.' */
+	} kinds[] = {
+		{".primary_ms", "seconds", "origin", "primary"},   {".fallback_ms", "seconds", "origin", "fallback"},
+		{".losers.", "losers_total", "end", NULL},	   {".hints.", "hints_total", "result", NULL},
+		{".shadow.", "shadow_total", "result", NULL},	   {".held_bytes", "held_bytes", NULL, NULL},
+		{".spooled_bytes", "spooled_bytes", NULL, NULL}, {".memory_entries", "memory_entries", NULL, NULL},
+		{".inflight", "inflight", NULL, NULL},		   {".loops", "loops_total", NULL, NULL},
+		{".responses.", "responses_total", "served", NULL},
+	};
+	struct str rest = str_from(stat, 9);
+	if (!str_starts(stat, STR("fallback.")))
+		return false;
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		struct str suffix = str_of(kinds[i].suffix), policy = {rest.p, 0}, tail;
+		bool open = suffix.p[suffix.n - 1] == '.';
+		if (open) {
+			ptrdiff_t at = str_find(rest, suffix);
+			if (at < 0)
+				continue;
+			policy.n = (size_t)at;
+		} else if (str_ends(rest, suffix)) {
+			policy.n = rest.n - suffix.n;
+		} else {
+			continue;
+		}
+		put_name(n, STR("postern_fallback_"));
+		put_name(n, str_of(kinds[i].name));
+		put_label(l, "policy", policy);
+		tail = str_from(rest, policy.n + suffix.n);
+		struct str first = tail, code;
+		bool has_code = open && str_cut(tail, '.', &first, &code);
+		if (kinds[i].label)
+			put_label(l, kinds[i].label, open ? first : str_of(kinds[i].value));
+		if (has_code)
+			put_label(l, "code", code);
+		return true;
+	}
+	return false;
+}
+
 void prom_name(struct str stat, const struct prom_known *k, char name[PROM_NAME],
 	       char labels[PROM_NAME])
 {
@@ -102,7 +146,9 @@ void prom_name(struct str stat, const struct prom_known *k, char name[PROM_NAME]
 	struct build n = {name, 0}, l = {labels, 0};
 	struct str whole = stat, value = {NULL, 0};
 	const char *label = NULL;
-	labels[0] = 0;
+	name[0] = labels[0] = 0;
+	if (own_name(stat, &n, &l))
+		return;
 	put_name(&n, STR("envoy_"));
 	stat = response_code(stat, &l);
 	bool class = stat.n + 3 == whole.n;

@@ -193,10 +193,11 @@ static void prom_histogram(struct page *p, const struct row *r)
 	enum { BOUNDS = sizeof bounds / sizeof *bounds };
 	uint64_t counts[BOUNDS], sum, all = stat_read_buckets(r->id, bounds, BOUNDS, counts, &sum);
 	const char *comma = *r->labels ? "," : "";
+	bool seconds = str_ends(str_of(r->prom), STR("_seconds")); /* kept in ms all the same */
 	for (int i = 0; i <= BOUNDS; i++) {
 		char le[24] = "+Inf";
 		if (i < BOUNDS)
-			snprintf(le, sizeof le, "%.10g", bounds[i]);
+			snprintf(le, sizeof le, "%.10g", seconds ? bounds[i] / 1000 : bounds[i]);
 		page_add(p, str_of(r->prom));
 		page_add(p, STR("_bucket{"));
 		page_add(p, str_of(r->labels));
@@ -207,7 +208,10 @@ static void prom_histogram(struct page *p, const struct row *r)
 		page_add(p, str_of(r->prom));
 		page_add(p, i ? STR("_count{") : STR("_sum{"));
 		page_add(p, str_of(r->labels));
-		page_addf(p, "} %llu\n", (unsigned long long)(i ? all : sum));
+		if (seconds && !i)
+			page_addf(p, "} %.10g\n", (double)sum / 1000);
+		else
+			page_addf(p, "} %llu\n", (unsigned long long)(i ? all : sum));
 	}
 }
 

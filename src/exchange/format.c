@@ -589,6 +589,24 @@ static void rare(struct exchange *ex, const struct format_part *part, struct res
 	case FMT_METADATA: give_metadata(ex, r, part->text); break;
 	case FMT_FILTER_STATE: filter_state(ex, r, part->text); break;
 	case FMT_CONNECTION_ID: give_number(r, ex->peer->connection_id); break;
+	case FMT_FALLBACK_SERVED:
+		if (ex->fallback.served)
+			give_text(r, str_of(ex->fallback.served));
+		break;
+	case FMT_FALLBACK_PRIMARY_STATUS:
+	case FMT_FALLBACK_PRIMARY_MS:
+		if (ex->fallback.primary_status)
+			give_number(r, part->op == FMT_FALLBACK_PRIMARY_MS ? ex->fallback.primary_ms : ex->fallback.primary_status);
+		break;
+	case FMT_FALLBACK_STATUS:
+	case FMT_FALLBACK_MS:
+		if (ex->fallback.status)
+			give_number(r, part->op == FMT_FALLBACK_MS ? ex->fallback.ms : ex->fallback.status);
+		break;
+	case FMT_FALLBACK_HELD_BYTES:
+		if (ex->fallback.served)
+			give_number(r, ex->fallback.held);
+		break;
 	case FMT_STREAM_ID: give_text(r, str_of(ex->request_id)); break;
 	case FMT_DOWNSTREAM_TLS_VERSION: give_peer(ex, r, PEER_TLS_VERSION); break;
 	case FMT_DOWNSTREAM_TLS_CIPHER: give_peer(ex, r, PEER_CIPHER); break;

@@ -3,6 +3,7 @@
 #include "exchange/exchange.h"
 #include "filters/fallback/policy.h"
 #include "filters/fallback/replay.h"
+#include "filters/fallback/report.h"
 #include "obs/stats.h"
 #include "upstream/call.h"
 #include <stdatomic.h>
@@ -37,7 +38,7 @@ struct fb_shared {
 	_Atomic unsigned chance;	/* shadow: running number */
 	struct misses *misses; /* NULL: none */
 	struct top *top, *both; /* NULL: none */
-	stat_id seconds_primary, seconds_fallback, held_bytes, spooled_bytes, memory_entries, inflight_now, hints_right, hints_wrong, loops, shadow_same,
+	stat_id seconds_primary, seconds_fallback, held_bytes, spooled_bytes, inflight_now, hints_right, hints_wrong, loops, shadow_same,
 		shadow_differs;
 	struct call_discard loser; /* the counters */
 	_Atomic stat_id responses[SERVED][FB_SERVED_CODES]; /* of 100 .. 599; made when first needed */
@@ -50,7 +51,7 @@ void shared_count(struct fb_shared *s, enum served what, unsigned status);
 /* ---- memory.c: which paths the primary, or both, are known to lack */
 
 enum fact { FACT_MISS = 1, FACT_BOTH = 2 };
-struct misses *misses_new(unsigned entries);
+struct misses *misses_new(unsigned entries, stat_id gauge);
 void misses_free(struct misses *m);
 /* now in us. */
 bool misses_knows(struct misses *m, enum fact f, struct str authority, struct str path, uint64_t now);
@@ -58,15 +59,9 @@ void misses_learn(struct misses *m, enum fact f, struct str authority, struct st
 void misses_drop(struct misses *m, enum fact f, struct str authority, struct str path);
 /* All below a path prefix; "": all. */
 void misses_forget(struct misses *m, struct str prefix, uint64_t now);
-unsigned misses_count(struct misses *m, uint64_t now);
 
 /* ---- top.c: the most frequent paths in fixed memory (Space-Saving) */
 
-struct top_row {
-	struct str path;
-	uint64_t count, over, last; /* last: wall clock, s */
-	unsigned status;
-};
 struct top *top_new(unsigned counters);
 void top_free(struct top *t);
 void top_add(struct top *t, struct str path, unsigned status, uint64_t wall_us);

@@ -21,6 +21,7 @@ struct set {
 struct misses {
 	struct set *sets;
 	uint32_t nsets; /* a power of 2 */
+	stat_id gauge;	/* entries in use, some of them out of date */
 	pthread_mutex_t locks[LOCKS];
 	unsigned char hands[LOCKS];
 	/* what was forgotten */
@@ -34,11 +35,12 @@ struct misses {
 	_Atomic uint64_t epoch_us; /* nothing older counts */
 };
 
-struct misses *misses_new(unsigned entries)
+struct misses *misses_new(unsigned entries, stat_id gauge)
 {
 	struct misses *m = mem_zalloc(MEM_OTHER, sizeof *m);
 	if (!m)
 		return NULL;
+	m->gauge = gauge;
 	m->nsets = 1;
 	while ((uint64_t)m->nsets * WAYS < entries)
 		m->nsets *= 2;
@@ -151,6 +153,7 @@ void misses_learn(struct misses *m, enum fact f, struct str authority, struct st
 		else
 			at = hand;
 	}
+	stat_add(m->gauge, s->e[at].a == 0);
 	s->e[at] = k;
 	pthread_mutex_unlock(&m->locks[lock]);
 }
@@ -164,8 +167,10 @@ void misses_drop(struct misses *m, enum fact f, struct str authority, struct str
 	struct set *s = set_of(m, &k, &lock);
 	pthread_mutex_lock(&m->locks[lock]);
 	for (unsigned i = 0; i < WAYS; i++)
-		if (same(&s->e[i], &k))
+		if (same(&s->e[i], &k)) {
 			s->e[i] = (struct entry){0};
+			stat_sub(m->gauge, 1);
+		}
 	pthread_mutex_unlock(&m->locks[lock]);
 }
 
@@ -186,16 +191,4 @@ void misses_forget(struct misses *m, struct str prefix, uint64_t now)
 		m->nnotes = at == n ? n + 1 : n;
 	}
 	pthread_rwlock_unlock(&m->notes_lock);
-}
-
-unsigned misses_count(struct misses *m, uint64_t now)
-{
-	unsigned n = 0;
-	for (uint32_t i = 0; i < m->nsets; i++) {
-		pthread_mutex_lock(&m->locks[i % LOCKS]);
-		for (unsigned k = 0; k < WAYS; k++)
-			n += m->sets[i].e[k].until_us > now;
-		pthread_mutex_unlock(&m->locks[i % LOCKS]);
-	}
-	return n;
 }

@@ -3,6 +3,7 @@
 #include "base/must.h"
 #include "filters/fallback/fallback_int.h"
 #include <pthread.h>
+#include <stdlib.h>
 
 const char *const served_names[SERVED] = {"primary", "fallback", "override", "direct", "both_miss", "degraded", "error"};
 
@@ -21,7 +22,7 @@ static struct fb_shared *make(struct str name, unsigned entries, unsigned paths)
 		return NULL;
 	s->name.p = mem_strndup(MEM_OTHER, name.p, name.n);
 	s->name.n = name.n;
-	s->misses = entries ? misses_new(entries) : NULL;
+	s->misses = entries ? misses_new(entries, stat_of(name, STAT_GAUGE, "memory_entries")) : NULL;
 	s->top = paths ? top_new(paths) : NULL;
 	s->both = paths ? top_new(paths) : NULL;
 	if (!s->name.p || (entries && !s->misses) || (paths && (!s->top || !s->both))) {
@@ -36,7 +37,6 @@ static struct fb_shared *make(struct str name, unsigned entries, unsigned paths)
 	s->seconds_fallback = stat_of(name, STAT_HISTOGRAM, "fallback_ms");
 	s->held_bytes = stat_of(name, STAT_GAUGE, "held_bytes");
 	s->spooled_bytes = stat_of(name, STAT_GAUGE, "spooled_bytes");
-	s->memory_entries = stat_of(name, STAT_GAUGE, "memory_entries");
 	s->inflight_now = stat_of(name, STAT_GAUGE, "inflight");
 	s->hints_right = stat_of(name, STAT_COUNTER, "hints.right");
 	s->hints_wrong = stat_of(name, STAT_COUNTER, "hints.wrong");
@@ -94,4 +94,43 @@ void shared_count(struct fb_shared *s, enum served what, unsigned status)
 		atomic_store_explicit(slot, id, memory_order_relaxed);
 	}
 	stat_add(id, 1);
+}
+
+static int by_count(const void *a, const void *b)
+{
+	const struct top_row *x = a, *y = b;
+	return x->count < y->count ? 1 : x->count > y->count ? -1 : str_cmp(x->path, y->path);
+}
+
+struct top_row *report_top(struct str policy, bool both, unsigned n, struct arena *arena, unsigned *count, uint64_t *since)
+{
+	unsigned policies = 0, k = 0;
+	*count = 0;
+	*since = 0;
+	pthread_mutex_lock(&lock);
+	for (const struct fb_shared *s = all; s; s = s->next)
+		policies++;
+	struct top_row *rows = policies && n ? arena_alloc(arena, (size_t)policies * n * sizeof *rows) : NULL;
+	for (const struct fb_shared *s = all; s && rows; s = s->next) {
+		uint64_t t;
+		if (policy.p && !str_eq(policy, s->name))
+			continue;
+		k += top_read(both ? s->both : s->top, rows + k, n, arena, &t);
+		if (t && (!*since || t < *since))
+			*since = t;
+	}
+	pthread_mutex_unlock(&lock);
+	if (k)
+		qsort(rows, k, sizeof *rows, by_count);
+	*count = k < n ? k : n;
+	return rows;
+}
+
+void report_forget(struct str prefix, uint64_t now_us)
+{
+	pthread_mutex_lock(&lock);
+	for (const struct fb_shared *s = all; s; s = s->next)
+		if (s->misses)
+			misses_forget(s->misses, prefix, now_us);
+	pthread_mutex_unlock(&lock);
 }
