@@ -550,7 +550,8 @@ static uint64_t fields_bytes(const struct head *h)
 	return n;
 }
 
-/* The operators that log lines seldom have. */
+/* The operators that log lines seldom have.
+ * long: one case per operator. */
 static void rare(struct exchange *ex, const struct format_part *part, struct result *r)
 {
 	switch (part->op) {
