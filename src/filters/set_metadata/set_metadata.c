@@ -27,17 +27,23 @@ static void read_entry(struct compile *c, const struct doc *d, struct entry *e, 
 			 *typed = old ? NULL : doc_field(d, "typed_value"), *message;
 	e->overwrite = old || (overwrite && overwrite->kind == DOC_BOOL && overwrite->boolean);
 	if (!ns || ns->kind != DOC_STRING || ns->text.n == 0) {
-		diag_add(c->diags, DIAG_ERROR, ns ? ns : d, "metadata_namespace is missing");
+		/* Envoy passes over the old form without one. */
+		diag_add(c->diags, old ? DIAG_WARNING : DIAG_ERROR, ns ? ns : d,
+			 "metadata_namespace is missing%s", old ? ": value is not set" : "");
 		return;
 	}
 	e->ns = arena_str(c->arena, ns->text);
+	if (plain && typed) { /* as in Envoy */
+		diag_add(c->diags, DIAG_WARNING, typed, "stands beside value: only that is set");
+		typed = NULL;
+	}
+	if (!plain && !typed)
+		diag_add(c->diags, DIAG_WARNING, d,
+			 "neither value nor typed_value: nothing is set");
 	if (plain && plain->kind == DOC_MAP)
 		e->plain = value_from_doc(c->arena, plain);
 	if (typed && typed->kind == DOC_MAP && (message = c->schema->message(c, typed)))
 		e->typed = value_from_doc(c->arena, message);
-	if (!plain && !typed)
-		diag_add(c->diags, DIAG_WARNING, d,
-			 "neither value nor typed_value: nothing is set");
 }
 
 static void *compile(struct compile *c, const struct doc *cfg)
