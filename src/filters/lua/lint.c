@@ -16,7 +16,8 @@ enum var_kind {
 	VAR_COPY /* of headers, or found in metadata */,
 	VAR_RESULT /* httpCall's headers */,
 	VAR_STATUS /* made of VAR_RESULT[":status"] */,
-	VAR_FIXED /* a table with a literal :method */
+	VAR_FIXED, /* a table with a literal :method */
+	VAR_METHOD /* the client's */
 };
 struct var {
 	struct str name;
@@ -46,7 +47,7 @@ struct lint {
 	uint32_t wait;         /* token of the last call on this path that may wait; 0: none */
 	uint32_t response_end; /* the response hook lasts to here; 0: not in it */
 	uint32_t called;       /* token of the first httpCall of this hook that waits; 0: none */
-	bool body_asked;       /* before it, or said already */
+	uint32_t whole;        /* token of its first body(): behind it the message is there */
 	struct fallback f;
 };
 
@@ -272,7 +273,7 @@ static bool may_wait(const struct lint *l, uint32_t i)
 	if (i < 2 || !is_op(l, i - 1, ':') || !is_op(l, i + 1, '(') || !is_handle(l, i - 2))
 		return false;
 	if (is_name(l, i, "body") || is_name(l, i, "trailers"))
-		return true;
+		return !l->whole || i <= l->whole;
 	if (!is_name(l, i, "httpCall"))
 		return false;
 	unsigned n = arguments(l, i + 1, arg);
@@ -318,27 +319,37 @@ static struct chain_of follow(const struct lint *l, uint32_t i)
 
 /* --- what is assigned --- */
 
-static bool literal_method(const struct lint *l, uint32_t open, struct str *method)
+enum sent_method { SENT_NONE, SENT_LITERAL, SENT_CLIENTS, SENT_UNKNOWN };
+
+/* What stands for :method in the table that begins at open. */
+static enum sent_method method_in(struct lint *l, uint32_t open)
 {
-	for (uint32_t i = open + 1; i < at(l, open)->mate; i++)
-		if (is_text(l, i, ":method") && is_op(l, i + 1, ']') && is_op(l, i + 2, '=')) {
-			*method = at(l, i + 3)->kind == TOKEN_STRING ? at(l, i + 3)->value
-								     : (struct str){NULL, 0};
-			return true;
-		}
-	return false;
+	for (uint32_t i = open + 1; i < at(l, open)->mate; i++) {
+		if (!is_text(l, i, ":method") || !is_op(l, i + 1, ']') || !is_op(l, i + 2, '='))
+			continue;
+		if (at(l, i + 3)->kind == TOKEN_STRING)
+			return SENT_LITERAL;
+		if (var_is(l, i + 3, VAR_METHOD))
+			return SENT_CLIENTS;
+		for (uint32_t t = i + 3; t < at(l, open)->mate && !is_op(l, t, ','); t++)
+			if (is_text(l, t, ":method"))
+				return SENT_CLIENTS;
+		return SENT_UNKNOWN;
+	}
+	return SENT_NONE;
 }
 
 /* Of an expression that begins at i; *end is behind what was understood of it. */
 static enum var_kind kind_of(struct lint *l, uint32_t i, uint32_t *end)
 {
-	struct str method;
 	*end = i;
 	while (is_name(l, i, "tonumber") && is_op(l, i + 1, '('))
 		i += 2;
 	if (is_op(l, i, '{')) {
 		*end = at(l, i)->mate;
-		return literal_method(l, i, &method) && method.p ? VAR_FIXED : VAR_OTHER;
+		return method_in(l, i) == SENT_LITERAL   ? VAR_FIXED
+		       : method_in(l, i) == SENT_CLIENTS ? VAR_COPY
+							 : VAR_OTHER;
 	}
 	const struct var *v = var_of(l, i);
 	if (v && v->kind == VAR_RESULT && is_op(l, i + 1, '[') && is_text(l, i + 2, ":status"))
@@ -357,6 +368,8 @@ static enum var_kind kind_of(struct lint *l, uint32_t i, uint32_t *end)
 	if (str_eq(name, STR("headers")) || str_eq(name, STR("requestHeaders")) ||
 	    str_eq(name, STR("trailers")))
 		return VAR_HEADERS;
+	if (str_eq(name, STR("get")) && is_text(l, c.last + 2, ":method"))
+		return VAR_METHOD;
 	return among(name, object_methods) ? VAR_OBJECT : VAR_OTHER;
 }
 
@@ -395,14 +408,13 @@ static void check_cluster(struct lint *l, uint32_t name)
 /* The third argument is no body at all, and the second a request that is not the script's own. */
 static void check_call_body(struct lint *l, uint32_t name, const uint32_t *arg, unsigned n)
 {
-	struct str method = {NULL, 0};
 	bool none = n < 3 || ((is_text(l, arg[2], "") || is_key(l, arg[2], KEY_NIL)) &&
 			      arg[2] + 2 == arg[3]);
 	if (!none || n < 2)
 		return;
 	bool passed_on = var_is(l, arg[1], VAR_COPY) && arg[1] + 2 == arg[2];
 	if (is_op(l, arg[1], '{'))
-		passed_on = literal_method(l, arg[1], &method) && !method.p;
+		passed_on = method_in(l, arg[1]) == SENT_CLIENTS;
 	if (passed_on)
 		say(l, DIAG_WARNING, name,
 		    "read it with body() in the request hook and give it as the third argument, or "
@@ -537,12 +549,13 @@ static void check_late_body(struct lint *l, uint32_t i)
 		l->called = l->called ? l->called : i;
 		return;
 	}
-	if (l->called && !l->body_asked)
+	if (l->called && !l->whole)
 		say(l, DIAG_WARNING, i, "call body() before it, too: then it is kept",
 		    "body() comes after the httpCall of line %u only: when the body has gone by "
 		    "meanwhile, it raises an error",
 		    at(l, l->called)->line);
-	l->body_asked = true;
+	if (!l->whole)
+		l->whole = i;
 }
 
 /* h:headers():add("n", h:body():length()): the object is there before its arguments wait. */
@@ -699,8 +712,7 @@ static void hooks(struct lint *l, uint32_t i)
 	if (!is_key(l, i, KEY_FUNCTION) || l->nblocks)
 		return;
 	l->nvars = 0;
-	l->wait = l->called = 0;
-	l->body_asked = false;
+	l->wait = l->called = l->whole = 0;
 	if (is_name(l, i + 1, "envoy_on_response") ||
 	    (i >= 2 && is_name(l, i - 2, "envoy_on_response") && is_op(l, i - 1, '='))) {
 		l->response_end = at(l, i)->mate;

@@ -112,6 +112,9 @@ static void waits(void)
 	finds(REQUEST("local hd = h:headers()\nh:body()\nhd = h:headers()\nhd:add('a', 'b')"), "");
 	finds(REQUEST("h:headers():add('n', h:body():length())"), "N2:13 the arguments wait");
 	finds(REQUEST("local n = h:body():length()\nh:headers():add('n', n)"), "");
+	finds(REQUEST("local b = h:body()\nlocal s = h:body():getBytes(0, "
+		      "h:body():length())\nb:setBytes(s)"),
+	      "");
 	/* not on this path */
 	finds(REQUEST("local hd = h:headers()\nif x then\nh:body()\nelse\nhd:get('a')\nend"), "");
 	finds(REQUEST("local hd = h:headers()\nif x then\nh:body()\nreturn\nend\nhd:get('a')"), "");
@@ -160,6 +163,12 @@ static void bodies(void)
 	finds_not(REQUEST(COPY "h:httpCall('auth', t, body, 5)"), "httpCall repeats");
 	finds(REQUEST("h:httpCall('auth', {[':method'] = h:headers():get(':method')}, '', 5)"),
 	      "W2:3 httpCall repeats");
+	finds(REQUEST("local m = h:headers():get(':method')\nh:httpCall('auth', {[':method'] = m}, "
+		      "nil, 5)"),
+	      "W3:3 httpCall repeats");
+	finds(REQUEST("for _, m in ipairs(all) do h:httpCall('auth', {[':method'] = m}, nil, 5) "
+		      "end"),
+	      "");
 	finds(REQUEST("local t = {[':method'] = 'GET'}\nh:httpCall('auth', t, nil, 5)"), "");
 }
 
