@@ -1,11 +1,15 @@
 /* src/cli.c */
 #include "cli.h"
 #include "obs/log.h"
+#include <arpa/inet.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
-enum { OPT_FIRST = 1000 };
+#define ADMIN_DEFAULT "127.0.0.1:9901"
+enum { OPT_FIRST = 1000, ADMIN_PORT = 9901 };
 
 /* What to do with an option of Envoy's. */
 enum treat {
@@ -23,6 +27,16 @@ struct option_row {
 static const struct option_row rows[] = {
 	{"config-path", true, USED, "-c, --config-path FILE        Envoy v3 bootstrap, YAML or JSON"},
 	{"config-yaml", true, USED, "    --config-yaml TEXT        merged over the file"},
+	{"static", true, USED, "    --static URL|FOLDER       the primary: an S3 website endpoint, or a folder"},
+	{"primary", true, USED, "    --primary URL             the primary: a dynamic origin, asked first whatever the method"},
+	{"fallback", true, USED, "    --fallback URL            asked for what the primary lacks; https://NAME@ADDRESS:PORT; may be repeated"},
+	{"fallback-ca", true, USED, "    --fallback-ca FILE        verifies it (default: the system's)"},
+	{"override", true, USED, "    --override KIND:NAME=VALUE  query, cookie or header that asks the fallback alone; may be repeated"},
+	{"host", true, USED, "    --host NAME               the site's name, where an origin is given by address"},
+	{"listen", true, USED, "    --listen [tls:][ADDRESS:]PORT  default 80, and tls:443 with a certificate; may be repeated"},
+	{"cert", true, USED, "    --cert FILE, --key FILE   certificate chain and key"},
+	{"key", true, USED, NULL},
+	{"no-probe", false, USED, "    --no-probe                does not ask both origins once at the start"},
 	{"set", true, USED, "    --set postern.NAME=VALUE  one of postern's own options"},
 	{"admin", true, USED, "    --admin ADDRESS:PORT      admin listener (or unix:PATH) where the configuration has none"},
 	{"no-supervise", false, USED, "    --no-supervise            one process, no parent that restarts it (containers)"},
@@ -77,8 +91,12 @@ void cli_help(void)
 {
 	puts("postern: an HTTP gateway for sites with a second door\n"
 	     "\n"
+	     "  postern run   --static URL|FOLDER --fallback URL [--override query:wp=1]\n"
+	     "                                    without a configuration file\n"
 	     "  postern run   -c FILE [options]   serve, restarted when it fails\n"
 	     "  postern check -c FILE [options]   every mistake at once, then exit\n"
+	     "  postern convert ...               print the configuration that run's options stand for\n"
+	     "  postern top   [--admin ADDRESS:PORT]  paths that the fallback still serves, links dead on both sites\n"
 	     "  postern test SCRIPT.lua CASES.yaml [--only TEXT] [--junit FILE]\n"
 	     "                                    cases of a Lua script, with scripted origins\n"
 	     "  postern       -c FILE [options]   as envoy: one process in the foreground\n");
@@ -111,6 +129,9 @@ static bool level(const char *name, const char *text)
 static bool take(struct cli *c, const char *name, char *arg)
 {
 	struct str n = str_of(name);
+	int ours = oneline_take(&c->oneline, name, arg);
+	if (ours >= 0)
+		return ours;
 	if (str_eq(n, STR("config-path"))) {
 		c->source.path = arg;
 	} else if (str_eq(n, STR("config-yaml"))) {
@@ -167,16 +188,51 @@ static bool verb_of(struct cli *c, const char *word)
 		c->supervise = true;
 	} else if (str_eq(w, STR("check"))) {
 		c->verb = VERB_CHECK;
+	} else if (str_eq(w, STR("convert"))) {
+		c->verb = VERB_CONVERT;
+	} else if (str_eq(w, STR("top"))) {
+		c->verb = VERB_TOP;
 	} else if (str_eq(w, STR("version"))) {
 		c->verb = VERB_VERSION;
 	} else if (str_eq(w, STR("help"))) {
 		c->verb = VERB_HELP;
 	} else {
-		static const char *const verbs[] = {"run", "check", "test", "version", "help", NULL};
+		static const char *const verbs[] = {"run", "check", "convert", "top", "test", "version", "help", NULL};
 		const char *near = diag_nearest(w, verbs);
 		fprintf(stderr, "postern: unknown verb \"%s\"%s%s%s\n", word, near ? "; did you mean \"" : "; see --help", near ? near : "", near ? "\"?" : "");
 		return false;
 	}
+	return true;
+}
+
+/* The admin listener is a convenience here: its port may be taken. */
+static void default_admin(struct cli *c)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(ADMIN_PORT), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+	if (fd < 0)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 1) == 0)
+		c->source.admin = ADMIN_DEFAULT;
+	else
+		fprintf(stderr, "postern: " ADMIN_DEFAULT " is taken: no admin pages (see --admin)\n");
+	close(fd);
+}
+
+static bool read_oneline(struct cli *c)
+{
+	size_t n;
+	if (c->source.path || c->source.yaml.p) {
+		fprintf(stderr, "postern: either a configuration file, or --static, --fallback and their like\n");
+		return false;
+	}
+	const char *text = oneline_yaml(&c->oneline, &n); /* kept for as long as the process: it is read again at each reload */
+	if (!text)
+		return false;
+	c->source.yaml = (struct str){text, n};
+	if (!c->source.admin && c->verb == VERB_RUN)
+		default_admin(c);
 	return true;
 }
 
@@ -217,8 +273,10 @@ bool cli_parse(struct cli *c, int argc, char **argv)
 		fprintf(stderr, "postern: \"%s\" is not understood; see --help\n", argv[first - 1 + optind]);
 		return false;
 	}
-	if ((c->verb == VERB_RUN || c->verb == VERB_CHECK) && !c->source.path && !c->source.yaml.p) {
-		fprintf(stderr, "postern: nothing to serve: give -c FILE (see --help)\n");
+	if (c->oneline.given && !read_oneline(c))
+		return false;
+	if ((c->verb == VERB_RUN || c->verb == VERB_CHECK || c->verb == VERB_CONVERT) && !c->source.path && !c->source.yaml.p) {
+		fprintf(stderr, "postern: nothing to serve: give -c FILE, or --static and --fallback (see --help)\n");
 		return false;
 	}
 	return true;

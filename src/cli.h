@@ -1,8 +1,9 @@
 /* src/cli.h: the command line, postern's own form and Envoy's. */
 #pragma once
 #include "config/config.h"
+#include "oneline.h"
 
-enum verb { VERB_RUN, VERB_CHECK, VERB_VERSION, VERB_HELP };
+enum verb { VERB_RUN, VERB_CHECK, VERB_CONVERT, VERB_TOP, VERB_VERSION, VERB_HELP };
 struct cli {
 	enum verb verb;
 	bool envoy_form;    /* no verb given: foreground, never supervised */
@@ -14,6 +15,7 @@ struct cli {
 	const char *base_id, *service_zone;
 	struct config_source source;
 	struct str sets[64];
+	struct oneline oneline;
 };
 
 /* False: a message has been printed to standard error; exit status 2. notices are printed there too. */

@@ -332,6 +332,7 @@ static int serve(struct gateway *g)
 		admin_set_state(ADMIN_LIVE);
 		log_line(LOG_MAIN, LOG_INFO, "postern " POSTERN_VERSION " serves with %u workers",
 			 g->concurrency);
+		oneline_probe(&g->cli.oneline);
 		loop_run(g->loop);
 	}
 	if (g->workers)
@@ -356,6 +357,10 @@ int main(int argc, char **argv)
 	case VERB_VERSION: puts("postern " POSTERN_VERSION); return 0;
 	case VERB_HELP: cli_help(); return 0;
 	case VERB_CHECK: return check(&g);
+	case VERB_CONVERT:
+		fwrite(g.cli.source.yaml.p ? g.cli.source.yaml.p : "", 1, g.cli.source.yaml.n, stdout);
+		return fflush(stdout) ? 1 : 0;
+	case VERB_TOP: return pages_top(g.cli.source.admin ? g.cli.source.admin : "127.0.0.1:9901");
 	case VERB_RUN: block_signals(); break;
 	}
 	if (g.cli.supervise) {

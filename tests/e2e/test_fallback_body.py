@@ -19,7 +19,7 @@ def body_of(n, seed=b"x"):
 def send(conn, data, pieces=1, pause=0.0):
     """In a thread of its own: the other side may not read at once."""
     def run():
-        step = max(1, len(data) // pieces)
+        step = min(max(1, len(data) // pieces), 1 << 18)  # the time limit of sendall is for all it is given
         try:
             for i in range(0, len(data), step):
                 conn.sock.sendall(data[i:i + step])
