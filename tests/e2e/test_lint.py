@@ -29,3 +29,14 @@ def test_a_script_inside_the_yaml_has_the_yamls_lines(binary, tmp_path):
     r = subprocess.run([binary, "check", "-c", str(file)], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert r.returncode == 0, r.stderr
     assert re.search(r'e\.yaml:%d:1: warning: httpCall names the cluster "primry", .*did you mean "primary"\?' % line, r.stderr), r.stderr
+
+
+def test_the_printed_policy_is_one(binary, tmp_path):
+    r = subprocess.run([binary, "check", "-c", "examples/article/envoy.yaml"], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    policy = re.search(r"instead of this filter: (\{.*\})$", r.stderr, re.M).group(1)
+    text = open(os.path.join(ROOT, "examples/article/envoy.yaml")).read()
+    lua = re.search(r"          - name: envoy\.filters\.http\.lua\n(?:            .*\n)+", text).group(0)
+    file = tmp_path / "policy.yaml"
+    file.write_text(text.replace(lua, "          - %s\n" % policy))
+    r = subprocess.run([binary, "check", "-c", str(file)], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert r.returncode == 0, r.stderr
