@@ -188,6 +188,7 @@ static void stats_in(struct ask *q, enum stats_form form)
 		 q->model->nlisteners ? q->model->nlisteners - (q->model->admin != NULL) : 0},
 		{"listener_manager.workers_started", now != ADMIN_INITIALIZING},
 		{"postern.generation", s.generation},
+		{"postern.allocations", mem.calls},
 		{"postern.log_dropped", log_dropped() + sink_dropped()},
 		{"server.concurrency", admin_hooks.workers},
 		{"server.live", live()},
