@@ -117,6 +117,11 @@ bool head_add_id(struct head *h, enum field_id id, struct str value)
 	return add(h, id, (struct str){name_infos[id].name, name_infos[id].n}, value);
 }
 
+bool head_add_other(struct head *h, struct str name, struct str value)
+{
+	return add(h, FIELD_OTHER, name, value);
+}
+
 bool head_add(struct head *h, struct str name, struct str value)
 {
 	enum field_id id = lookup(h, name);
@@ -192,8 +197,13 @@ bool head_replace(struct head *h, struct str name, struct str value)
 {
 	if (!make_room(h))
 		return false;
-	head_remove(h, name);
-	return head_add(h, name, value);
+	enum field_id id = lookup(h, name);
+	if (!id) {
+		remove_from(h, 0, id, name);
+		return add(h, id, name, value);
+	}
+	head_remove_id(h, id);
+	return id == FIELD_AUTHORITY ? head_add_id(h, id, value) : add(h, id, name, value);
 }
 
 bool head_set_id(struct head *h, enum field_id id, struct str value)

@@ -68,6 +68,8 @@ struct field *head_find_next(const struct head *h, const struct field *after, st
  * False: no memory (arena.over). */
 bool head_add(struct head *h, struct str name, struct str value);
 bool head_add_id(struct head *h, enum field_id id, struct str value);
+/* As head_add, for a name known not to be listed. */
+bool head_add_other(struct head *h, struct str name, struct str value);
 /* As head_add with copies in the arena. */
 bool head_add_copy(struct head *h, struct str name, struct str value);
 /* Removes all of that name and appends one, at the end (pseudo: end of the pseudo fields). */

@@ -69,6 +69,8 @@ enum field_id name_id(const char *p, size_t n)
 	if (name_lengths[id] != n)
 		return FIELD_OTHER;
 	const char *want = name_padded[id];
+	if (memcmp(p, want, n) == 0) /* in lower case already: scripts, HTTP/2 */
+		return (enum field_id)id;
 	for (size_t i = 0; i < n; i++) {
 		char fold = (char)((want[i] & 0x40) >> 1);
 		if ((p[i] | fold) != want[i])

@@ -257,7 +257,7 @@ static int add(lua_State *L)
 		memcpy(p + f->value_n + 1, v.p, v.n);
 		ok = head_set_id(h, id, (struct str){p, n});
 	} else {
-		ok = id ? head_add_id(h, id, v) : head_add(h, name, v);
+		ok = id ? head_add_id(h, id, v) : head_add_other(h, name, v);
 	}
 	if (!ok)
 		obj_no_memory(L);
@@ -398,7 +398,7 @@ static void add_pair(lua_State *L, struct head *h, enum field_id id, struct str 
 		f->value_p = p;
 		return;
 	}
-	if (f ? !head_set_id(h, id, v) : id ? !head_add_id(h, id, v) : !head_add(h, name, v))
+	if (f ? !head_set_id(h, id, v) : id ? !head_add_id(h, id, v) : !head_add_other(h, name, v))
 		obj_no_memory(L);
 }
 
