@@ -2,16 +2,16 @@
 #include "filters/lua/lua_int.h"
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/x509.h>
 
 /* --- base64: standard alphabet, padding optional, white space ignored --- */
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-int crypto_base64_escape(lua_State *L)
+static int encode_at(lua_State *L, int at)
 {
-	obj_arg(L, OBJ_HANDLE);
-	struct str s = obj_str(L, 2);
+	struct str s = obj_str(L, at);
 	size_t n = (s.n + 2) / 3 * 4;
 	char *out = lua_newuserdata(L, n ? n : 1), *q = out;
 	const unsigned char *p = (const unsigned char *)s.p;
@@ -33,6 +33,17 @@ int crypto_base64_escape(lua_State *L)
 	}
 	lua_pushlstring(L, out, (size_t)(q - out));
 	return 1;
+}
+
+int crypto_base64_escape(lua_State *L)
+{
+	obj_arg(L, OBJ_HANDLE);
+	return encode_at(L, 2);
+}
+
+int crypto_base64_encode(lua_State *L)
+{
+	return encode_at(L, 1);
 }
 
 static int digit_of(char c)
@@ -78,10 +89,9 @@ static ptrdiff_t decode(struct str s, unsigned char *out)
 	return (ptrdiff_t)n;
 }
 
-int crypto_base64_decode(lua_State *L)
+static int decode_at(lua_State *L, int at)
 {
-	obj_arg(L, OBJ_HANDLE);
-	struct str s = obj_str(L, 2);
+	struct str s = obj_str(L, at);
 	unsigned char *out = lua_newuserdata(L, s.n ? s.n : 1);
 	ptrdiff_t n = decode(s, out);
 	if (n < 0)
@@ -89,6 +99,17 @@ int crypto_base64_decode(lua_State *L)
 	else
 		lua_pushlstring(L, (char *)out, (size_t)n);
 	return 1;
+}
+
+int crypto_base64_decode(lua_State *L)
+{
+	obj_arg(L, OBJ_HANDLE);
+	return decode_at(L, 2);
+}
+
+int crypto_base64_read(lua_State *L)
+{
+	return decode_at(L, 1);
 }
 
 bool crypto_decode(struct arena *a, struct str text, struct str *out)
@@ -219,6 +240,36 @@ int crypto_verify(lua_State *L)
 	lua_pushboolean(L, 1);
 	lua_pushnil(L);
 	return 2;
+}
+
+/* --- the modules "hmac" and "sha256": (algorithm, key or nil, data, raw) --- */
+
+int crypto_digest(lua_State *L)
+{
+	static const char hex[] = "0123456789abcdef";
+	struct str name = obj_str(L, 1), key = {NULL, 0}, data = obj_str(L, 3);
+	unsigned char sum[EVP_MAX_MD_SIZE];
+	char text[2 * EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+	const EVP_MD *md = digest_of(name);
+	if (!lua_isnil(L, 2))
+		key = obj_str(L, 2);
+	bool ok = md && key.n <= INT32_MAX &&
+		  (key.p ? HMAC(md, key.p, (int)key.n, (const unsigned char *)data.p, data.n, sum, &n) != NULL
+			 : EVP_Digest(data.p, data.n, sum, &n, md, NULL) == 1);
+	ERR_clear_error();
+	if (!ok)
+		return luaL_error(L, "%s is not supported.", name.p);
+	if (lua_toboolean(L, 4)) {
+		lua_pushlstring(L, (char *)sum, n);
+		return 1;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		text[2 * i] = hex[sum[i] >> 4];
+		text[2 * i + 1] = hex[sum[i] & 15];
+	}
+	lua_pushlstring(L, text, 2 * n);
+	return 1;
 }
 
 void crypto_methods(lua_State *L)

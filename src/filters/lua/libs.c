@@ -125,6 +125,38 @@ static const char LIBS[] =
 	"    if f then return f end\n"
 	"  end\n"
 	"end\n"
+	/* What postern brings along: fresh tables for each script. */
+	"local algorithms = {'sha1', 'sha224', 'sha256', 'sha384', 'sha512'}\n"
+	"local builtin = {}\n"
+	"function builtin.json() return {encode = host.json_encode, decode = host.json_decode, null = host.json_null} end\n"
+	"builtin.cjson = builtin.json\n"
+	"builtin['cjson.safe'] = function()\n"
+	"  local function safe(f) return function(v) local ok, r = pcall(f, v) if ok then return r end return nil, r end end\n"
+	"  return {encode = safe(host.json_encode), decode = safe(host.json_decode), null = host.json_null}\n"
+	"end\n"
+	"function builtin.base64() return {encode = host.base64_encode, decode = host.base64_decode} end\n"
+	"function builtin.sha256()\n"
+	"  return {hex = function(s) return host.digest('sha256', nil, s) end, raw = function(s) return host.digest('sha256', nil, s, true) end}\n"
+	"end\n"
+	"function builtin.hmac()\n"
+	"  local m = {}\n"
+	"  for i = 1, #algorithms do\n"
+	"    local a = algorithms[i]\n"
+	"    m[a] = function(key, data, raw_bytes) return host.digest(a, key, data, raw_bytes) end\n"
+	"  end\n"
+	"  return m\n"
+	"end\n"
+	"builtin['postern.shared'] = function()\n"
+	"  local dict = {}\n"
+	"  dict.__index, dict.__metatable = dict, false\n"
+	"  function dict:get(k) return host.shared_get(self[1] .. k) end\n"
+	"  function dict:set(k, v, ttl) return host.shared_set(self[1] .. k, v, ttl) end\n"
+	"  function dict:add(k, v, ttl) return host.shared_set(self[1] .. k, v, ttl, true) end\n"
+	"  function dict:incr(k, by, initial, ttl) return host.shared_incr(self[1] .. k, by or 1, initial, ttl) end\n"
+	"  function dict:delete(k) return host.shared_set(self[1] .. k, nil) end\n"
+	"  function dict:ttl(k) return host.shared_ttl(self[1] .. k) end\n"
+	"  return function(name) return setmetatable({tostring(name) .. '\\0'}, dict) end\n"
+	"end\n"
 	"local function find_module(name, env, package, allowed, loadlib)\n"
 	"  if type(name) ~= 'string' then error(\"bad argument #1 to 'require' (string expected, got \" .. type(name) .. ')', 3) end\n"
 	"  if #name > 256 then error('module name is too long', 3) end\n"
@@ -137,6 +169,7 @@ static const char LIBS[] =
 	"    return f\n"
 	"  end\n"
 	"  loader = loadlib and c_module(name, package.cpath, loadlib)\n"
+	"  loader = loader or builtin[name]\n"
 	"  if loader then return loader end\n"
 	"  error(\"module '\" .. name .. \"' not found:\\n\\tno field package.preload['\" .. name .. \"']\" .. at, 3)\n"
 	"end\n"
@@ -390,6 +423,17 @@ static void push_host(lua_State *L, struct vm *vm, int sealed)
 		lua_pushcclosure(L, f->func, 1);
 		lua_setfield(L, -2, f->name);
 	}
+	host_function(L, "json_encode", json_encode);
+	host_function(L, "json_decode", json_decode);
+	json_push_null(L);
+	lua_setfield(L, -2, "json_null");
+	host_function(L, "base64_encode", crypto_base64_encode);
+	host_function(L, "base64_decode", crypto_base64_read);
+	host_function(L, "digest", crypto_digest);
+	host_function(L, "shared_get", shared_get);
+	host_function(L, "shared_set", shared_set);
+	host_function(L, "shared_incr", shared_incr);
+	host_function(L, "shared_ttl", shared_ttl);
 	lua_getglobal(L, "ipairs");
 	lua_pushcclosure(L, ipairs, 1);
 	lua_setfield(L, -2, "ipairs");

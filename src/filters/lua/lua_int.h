@@ -368,6 +368,8 @@ int connection_ssl(lua_State *L);
 int connection_stream_info(lua_State *L);
 int stats_obj_handle(lua_State *L);
 int crypto_import(lua_State *L), crypto_verify(lua_State *L), crypto_base64_escape(lua_State *L), crypto_base64_decode(lua_State *L);
+/* For modules: no handle in front. */
+int crypto_base64_encode(lua_State *L), crypto_base64_read(lua_State *L), crypto_digest(lua_State *L);
 void crypto_free_keys(struct lua_key *k);
 bool crypto_decode(struct arena *a, struct str text, struct str *out); /* base64, for inline_bytes */
 int httpcall_handle(lua_State *L);
@@ -395,6 +397,11 @@ void libs_open(lua_State *L, struct vm *vm);
 void libs_globals(lua_State *L, struct vm *vm, const struct script *s);
 void libs_after_load(lua_State *L, int globals);
 int obj_pairs(lua_State *L);
+
+/* --- json.c, shared.c: modules of ours --- */
+void json_push_null(lua_State *L);
+int json_encode(lua_State *L), json_decode(lua_State *L);
+int shared_get(lua_State *L), shared_set(lua_State *L), shared_incr(lua_State *L), shared_ttl(lua_State *L);
 
 /* --- pattern.c: string.find, match, gmatch, gsub with a step budget --- */
 int pattern_find(lua_State *L), pattern_match(lua_State *L), pattern_gmatch(lua_State *L), pattern_gsub(lua_State *L);

@@ -190,6 +190,36 @@ static const char sandbox_script[] =
 	"  assert(package.path:find('./?.lua', 1, true) and jit.version and bit.band(7, 2) == 2)\n"
 	"end\n";
 
+static const char modules_script[] =
+	"local json, b64, sha256, hmac, shared = require('json'), require('base64'), require('sha256'), require('hmac'), require('postern.shared')\n"
+	"local early = shared('early') early:set('k', 'at load')\n"
+	"function envoy_on_request(h)\n"
+	"  assert(require('json') == json and require('cjson') ~= json)\n"
+	"  local t = json.decode('{\"a\": [1, 2.5e1, -0, true, false, null, \"x\\\\u00e9\\\\ud83d\\\\ude00\\\\n\"], \"b\": {}, \"c\": []}')\n"
+	"  assert(t.a[1] == 1 and t.a[2] == 25 and t.a[3] == 0 and t.a[4] == true and t.a[5] == false and t.a[6] == json.null and t.a[7] == 'x\\195\\169\\240\\159\\152\\128\\n', t.a[7])\n"
+	"  for _, bad in ipairs({'', '{', '[1,]', '{\"a\"}', '01', '1.', '+1', 'nul', '\"a', '\"\\\\x\"', '\"\\\\ud800\"', '[1] 2', '{a:1}', '\"\\n\"', ('['):rep(200) .. (']'):rep(200), '[' .. ('1'):rep(80) .. ']'}) do\n"
+	"    assert(not pcall(json.decode, bad), bad)\n"
+	"  end\n"
+	"  assert(json.encode({1, 'a\"\\n/', {x = true}, json.null}) == '[1,\"a\\\\\"\\\\n\\\\/\",{\"x\":true},null]', json.encode({1, 'a\"\\n/', {x = true}, json.null}))\n"
+	"  assert(json.encode({}) == '{}' and json.encode('\\1\\127') == '\"\\\\u0001\\\\u007f\"' and json.encode({[2] = 1}) == '[null,1]' and json.encode(0.1) == '0.1')\n"
+	"  local loop = {} loop[1] = loop\n"
+	"  assert(not pcall(json.encode, loop) and not pcall(json.encode, print) and not pcall(json.encode, 0/0) and not pcall(json.encode, {[1] = 1, [1000] = 2}) and not pcall(json.encode))\n"
+	"  local big = {} for i = 1, 3000 do big[i] = {id = i, s = ('x'):rep(i % 50)} end\n"
+	"  assert(json.decode(json.encode(big))[3000].id == 3000)\n"
+	"  local v, e = require('cjson.safe').decode('{') assert(v == nil and e)\n"
+	"  assert(b64.decode(b64.encode('\\0\\255')) == '\\0\\255' and b64.decode('!') == nil)\n"
+	"  assert(sha256.hex('abc') == 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad' and #sha256.raw('') == 32)\n"
+	"  assert(hmac.sha256('key', 'The quick brown fox jumps over the lazy dog') == 'f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8')\n"
+	"  assert(#hmac.sha512('', '', true) == 64 and not pcall(hmac.sha1, 'k'))\n"
+	"  local d = shared('test') assert(early:get('k') == 'at load' and d:get('k') == nil and getmetatable(d) == false)\n"
+	"  assert(d:set('k', 'v') and d:get('k') == 'v' and not d:add('k', 'w') and d:set('n', 5) and d:incr('n') == 6 and d:incr('n', -10) == -4)\n"
+	"  assert(d:incr('fresh') == nil and d:incr('fresh', 2, 40) == 42 and d:incr('k') == nil and d:set('b', false) and d:get('b') == false)\n"
+	"  assert(d:delete('k') and d:get('k') == nil and d:ttl('k') == nil and d:ttl('n') == 0 and d:set('t', 1, 100) and d:ttl('t') > 99)\n"
+	"  assert(d:set('gone', 1, 0.001)) local until_ = os.clock() + 0.03 while os.clock() < until_ do end assert(d:get('gone') == nil)\n"
+	"  assert(not pcall(d.set, d, 'k', {}) and not pcall(d.set, d, ('k'):rep(600), 1) and not pcall(d.set, d, 'k', ('v'):rep(70000)) and not pcall(d.set, d, 'k', 1, -1))\n"
+	"  for i = 1, 400 do d:set('big' .. i, ('x'):rep(60000)) end assert(d:get('big1') == nil and #d:get('big400') == 60000)\n"
+	"end\n";
+
 /* Every pattern function against LuaJIT's own, which an environment of full trust would not have changed either. */
 static const char pattern_script[] =
 	"local texts = {'', 'a', 'abc abc', 'hello world from Lua', 'key = value; k2=v2', '(a(b)c)', '\\0x\\0', 'aaa', 'THE (quick) fox', '2026-11-24', 'x--y'}\n"
@@ -247,6 +277,11 @@ static void values_do_what_they_should(void)
 static void the_sandbox_holds(void)
 {
 	run_checked(sandbox_script);
+}
+
+static void modules_of_ours_work(void)
+{
+	run_checked(modules_script);
 }
 
 static int raw_functions(lua_State *L)
@@ -685,6 +720,7 @@ int main(int argc, char **argv)
 					      headers_do_what_they_should,
 					      values_do_what_they_should,
 					      the_sandbox_holds,
+					      modules_of_ours_work,
 					      patterns_agree_with_the_originals,
 					      chunks_may_be_rewritten_as_they_pass,
 					      a_small_body_is_awaited_for_its_true_length,
