@@ -334,6 +334,9 @@ static void fields_of(struct compile *c, const struct doc *d, struct fb_cfg *cfg
 
 static void settle(struct fb_cfg *cfg)
 {
+	cfg->header_overrides = false;
+	for (unsigned i = 0; i < cfg->noverrides; i++)
+		cfg->header_overrides |= cfg->overrides[i].kind == OVER_HEADER;
 	cfg->quick = cfg->memory == MEMORY_OFF && !cfg->hedge_us && !cfg->ignore_since && !cfg->shadow_percent;
 }
 
@@ -506,12 +509,9 @@ void config_free(void *config)
 	pthread_mutex_destroy(&r->lock);
 }
 
-const struct fb_cfg *config_for(struct exchange *ex, const struct filter_cfg *self)
+const struct fb_cfg *config_of_route(struct exchange *ex, const struct filter_cfg *self)
 {
 	const struct fb_cfg *base = self->config;
-	const struct route *route = ex->route;
-	if (__builtin_expect(!route || (!route->per_filter && !(ex->weighted && ex->weighted->per_filter)), 1))
-		return base;
 	struct fb_route *r = exch_route_config(ex, self);
 	if (!r || r == FILTER_DISABLED)
 		return base;

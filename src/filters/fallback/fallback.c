@@ -922,7 +922,8 @@ static bool is_plain(const struct exchange *ex, const struct fb_cfg *cfg)
 
 static enum verdict fallback_request(struct exchange *ex, const struct filter_cfg *self)
 {
-	exch_route(ex);
+	if (!ex->routed)
+		exch_route(ex);
 	const struct fb_cfg *cfg = config_for(ex, self);
 	struct head *h = &ex->req.head;
 	if (cfg->disabled)
@@ -930,7 +931,9 @@ static enum verdict fallback_request(struct exchange *ex, const struct filter_cf
 	if (head_has(h, FIELD_X_FORWARDED_HOST) && ex->hcm->use_remote_address && !ex->hcm->xff_trusted_hops &&
 	    !head_set_id(h, FIELD_X_FORWARDED_HOST, head_value(h, FIELD_AUTHORITY)))
 		return no_memory(ex);
-	enum override_by by = cfg->noverrides ? override_of(cfg, ex) : OVERRIDE_NONE;
+	enum override_by by = OVERRIDE_NONE;
+	if (cfg->noverrides && (ex->query.n || cfg->header_overrides || head_has(h, FIELD_COOKIE)))
+		by = override_of(cfg, ex);
 	if (by == OVERRIDE_NONE && is_plain(ex, cfg))
 		return GO_ON;
 	return request_with_state(ex, self, cfg, by);
@@ -1058,12 +1061,10 @@ static bool is_failure(const struct exchange *ex)
 	return ex->local_reply && (ex->flags[0] == 'U' || (ex->flags[0] == 'D' && ex->flags[1] == 'F'));
 }
 
-static void note_primary(struct exchange *ex, const struct fb_cfg *cfg, bool failed)
+static void note_primary(struct exchange *ex, bool failed)
 {
-	uint64_t ms = (loop_now_us(ex->env->loop) - ex->began_us) / 1000;
 	ex->fallback.primary_status = failed ? 0 : ex->resp.head.status;
-	ex->fallback.primary_ms = (uint32_t)ms;
-	stat_record(cfg->shared->seconds_primary, ms);
+	ex->fallback.primary_ms = (uint32_t)((loop_now_us(ex->env->loop) - ex->began_us) / 1000);
 }
 
 static enum verdict fallback_response(struct exchange *ex, const struct filter_cfg *self)
@@ -1084,7 +1085,7 @@ static enum verdict fallback_response(struct exchange *ex, const struct filter_c
 	bool missed = !failed && statuses_has(safe ? &cfg->trigger : &cfg->try_trigger, status);
 	if (!fb && cfg->disabled)
 		return GO_ON;
-	note_primary(ex, cfg, failed);
+	note_primary(ex, failed);
 	if (__builtin_expect(!fb && !missed && !(failed && cfg->ask_on_failure), 1))
 		return account(ex, cfg, failed ? SERVED_ERROR : SERVED_PRIMARY) ? GO_ON : no_memory(ex);
 	if (!fb) {
@@ -1093,6 +1094,7 @@ static enum verdict fallback_response(struct exchange *ex, const struct filter_c
 			return no_memory(ex);
 		policy_init(&fb->policy, start_of(cfg, false));
 	}
+	stat_record(cfg->shared->seconds_primary, ex->fallback.primary_ms); /* of hits the cluster's statistics tell */
 	if (fb->call || fb->unable || fb->queued) { /* asked at the same time: what it has said comes first */
 		int ev = news(fb);
 		if (ev != NOTHING_NEW)

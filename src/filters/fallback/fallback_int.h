@@ -102,6 +102,7 @@ struct fb_cfg {
 	uint64_t retry_after_us;
 	struct fb_override *overrides;
 	unsigned noverrides;
+	bool header_overrides; /* one of them looks at a header */
 	enum fb_method other_methods;
 	struct fb_method_row *methods;
 	unsigned nmethods;
@@ -128,7 +129,14 @@ struct fb_cfg {
 	unsigned nown;
 };
 /* The configuration that holds for this exchange's route. */
-const struct fb_cfg *config_for(struct exchange *ex, const struct filter_cfg *self);
+const struct fb_cfg *config_of_route(struct exchange *ex, const struct filter_cfg *self);
+static inline const struct fb_cfg *config_for(struct exchange *ex, const struct filter_cfg *self)
+{
+	const struct route *r = ex->route;
+	if (__builtin_expect(!r || (!r->per_filter && !(ex->weighted && ex->weighted->per_filter)), 1))
+		return self->config;
+	return config_of_route(ex, self);
+}
 void *config_compile_fallback(struct compile *c, const struct doc *d);
 void *config_compile_route(struct compile *c, const struct doc *d);
 void config_free(void *config);

@@ -34,7 +34,7 @@ static bool value_holds(const struct fb_override *o, struct str v)
 	return o->present || string_matches(&o->match, v);
 }
 
-static bool query_holds(const struct fb_override *o, struct str rest)
+static bool query_holds_decoded(const struct fb_override *o, struct str rest)
 {
 	char b[DECODED];
 	struct str item, name, value;
@@ -47,19 +47,50 @@ static bool query_holds(const struct fb_override *o, struct str rest)
 	return false;
 }
 
+/* The name and what follows it at p, an item's beginning: "NAME" or "NAME=VALUE" up to sep. */
+static bool item_holds(const struct fb_override *o, const char *p, const char *end, char sep)
+{
+	size_t n = o->name.n;
+	if ((size_t)(end - p) < n || memcmp(p, o->name.p, n) != 0)
+		return false;
+	const char *v = p + n, *stop = memchr(v, sep, (size_t)(end - v));
+	if (!stop)
+		stop = end;
+	while (sep == ';' && stop > v && (stop[-1] == ' ' || stop[-1] == '\t'))
+		stop--;
+	if (v < stop && *v != '=')
+		return false;
+	return value_holds(o, v < stop ? (struct str){v + 1, (size_t)(stop - v) - 1} : (struct str){v, 0});
+}
+
+/* Looks for the name's first letter, and then at what stands before it: most lines do not have it at all. */
+static bool line_holds(const struct fb_override *o, struct str line, char sep)
+{
+	const char *p = line.p, *end = p + line.n;
+	while (p < end && (p = memchr(p, o->name.p[0], (size_t)(end - p)))) {
+		const char *before = p;
+		while (sep == ';' && before > line.p && (before[-1] == ' ' || before[-1] == '\t'))
+			before--;
+		if ((before == line.p || before[-1] == sep) && item_holds(o, p, end, sep))
+			return true;
+		p++;
+	}
+	return false;
+}
+
+static bool query_holds(const struct fb_override *o, struct str query)
+{
+	if (memchr(query.p, '%', query.n))
+		return query_holds_decoded(o, query);
+	return line_holds(o, query, '&');
+}
+
 static bool cookie_holds(const struct fb_override *o, const struct head *h)
 {
-	for (const struct field *f = h->f; f < h->f + h->n; f++) {
-		struct str rest = field_value(f), item, name, value;
-		if (f->id != FIELD_COOKIE)
-			continue;
-		while (rest.n) {
-			str_cut(rest, ';', &item, &rest);
-			str_cut(str_trim(item), '=', &name, &value);
-			if (str_eq(name, o->name) && value_holds(o, value))
-				return true;
-		}
-	}
+	const struct field *f = h->f + h->pseudo, *end = h->f + h->n;
+	for (; f < end; f++)
+		if (f->id == FIELD_COOKIE && line_holds(o, field_value(f), ';'))
+			return true;
 	return false;
 }
 
