@@ -19,15 +19,19 @@ static void csv_text(struct page *p, struct str s)
 
 static unsigned top(struct page *p, struct str (*get)(const void *q, const char *name), const void *q, struct arena *a, struct str *type)
 {
+	static const char *const kinds[] = {"fallback", "both_miss", "differs"}; /* as enum report_kind */
 	struct str kind = get(q, "kind"), most = get(q, "n");
+	unsigned k = 0;
 	uint64_t n = 50, since;
 	unsigned count;
-	if ((most.p && (!str_u64(most, &n) || n > ROWS_MOST)) || (kind.p && !str_eq(kind, STR("both_miss")) && !str_eq(kind, STR("fallback")))) {
+	while (kind.p && k < 3 && !str_eq(kind, str_of(kinds[k])))
+		k++;
+	if ((most.p && (!str_u64(most, &n) || n > ROWS_MOST)) || k == 3) {
 		*type = STR("text/plain; charset=UTF-8");
-		page_add(p, STR("n: a number up to 10000; kind: fallback or both_miss\n"));
+		page_add(p, STR("n: a number up to 10000; kind: fallback, both_miss or differs\n"));
 		return 400;
 	}
-	struct top_row *rows = report_top(get(q, "policy"), str_eq(kind, STR("both_miss")), (unsigned)n, a, &count, &since);
+	struct top_row *rows = report_top(get(q, "policy"), (enum report_kind)k, (unsigned)n, a, &count, &since);
 	bool csv = str_eq(get(q, "format"), STR("csv"));
 	if (csv) {
 		*type = STR("text/csv; charset=UTF-8");
@@ -71,7 +75,7 @@ static unsigned forget(struct page *p, struct str (*get)(const void *q, const ch
 }
 
 const struct admin_page pages[] = {
-	{"/fallback/top", "print the paths that the fallback still serves (n, kind=both_miss, format=csv, policy)", false, top},
+	{"/fallback/top", "print the paths that the fallback still serves (n, kind=both_miss|differs, format=csv, policy)", false, top},
 	{"/fallback/forget", "forget which paths the primary lacks (prefix)", true, forget},
 	{NULL, NULL, false, NULL},
 };

@@ -87,6 +87,8 @@ struct exchange *exch_find(struct exch_env *env, uint64_t number)
 void exch_env_fini(struct exch_env *env)
 {
 	must(env->active == 0);
+	while (env->guests)
+		env->guests->leave(env->guests);
 	for (unsigned i = 0; i < env->ntable; i++)
 		mem_free(MEM_EXCHANGE, env->table[i]);
 	mem_free(MEM_EXCHANGE, env->table);

@@ -23,6 +23,12 @@ struct upstream;
 struct exchange;
 struct call_discard;
 
+/* Something of a filter's that outlives its exchange. leave: the worker ends, it must go (and take itself out). */
+struct exch_guest {
+	struct exch_guest *next, **at;
+	void (*leave)(struct exch_guest *g);
+};
+
 /* What an exchange's thread offers. One per worker; lives as long as the worker. */
 struct exch_env {
 	struct loop *loop;
@@ -34,6 +40,7 @@ struct exch_env {
 	unsigned ntable, table_cap;
 	uint64_t active; /* exchanges not yet over */
 	bool draining;	 /* answers carry connection: close */
+	struct exch_guest *guests;
 	void *lua;	 /* filters/lua: this worker's state; freed through lua_free */
 	void (*lua_free)(void *);
 };
@@ -296,6 +303,20 @@ void exch_clear_route(struct exchange *ex);
 static inline struct leg *exch_leg(struct exchange *ex, enum leg_kind k)
 {
 	return k == LEG_REQUEST ? &ex->req : &ex->resp;
+}
+static inline void exch_guest_add(struct exch_env *env, struct exch_guest *g)
+{
+	g->next = env->guests;
+	g->at = &env->guests;
+	if (g->next)
+		g->next->at = &g->next;
+	env->guests = g;
+}
+static inline void exch_guest_remove(struct exch_guest *g)
+{
+	*g->at = g->next;
+	if (g->next)
+		g->next->at = g->at;
 }
 /* Frees what env keeps for exchanges; none may be active. */
 void exch_env_fini(struct exch_env *env);

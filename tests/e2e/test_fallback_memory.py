@@ -289,3 +289,25 @@ def test_access_log_operators(rig):
     until(lambda: log.exists() and log.read_text().count("\n") == 4, "four lines")
     lines = [line.split("|")[0] for line in log.read_text().splitlines()]
     assert lines == ["primary 200 - 0", "fallback 404 200 0", "both_miss 404 404 6", "override - 200 0"]
+
+
+# compare mode
+
+def test_shadow_compares_without_changing_anything(rig):
+    g, static, wp = two(rig, shadow={"percent": 100})
+    c = g.client()
+    for path, body, other, how in (("/same", "a" * 70000, "200 OK", "same"), ("/body", "a", "200 OK", "body"), ("/status", "a", "404 No", "status")):
+        c.get(path, 'If-None-Match: "x"')
+        static.answer("GET " + path, "200 OK", body)
+        assert c.rx() == (200, body.encode())
+        assert "if-none-match" not in wp.rx("GET " + path).headers
+        wp.tx("HTTP/1.1 %s\nContent-Length: %d\n\n%s" % (other, len(body), body if how == "same" else "b"))
+    g.wait_stat(S + "shadow.differs", 2)
+    assert g.stat(S + "shadow.same") == 1
+    rows = json.loads(g.admin("/fallback/top?kind=differs").body)["paths"]
+    assert sorted((r["path"], r["status"]) for r in rows) == [("/body", 200), ("/status", 404)]
+    # misses and writes are not compared; a fallback that does not answer delays nobody
+    assert ask(c, "/miss", (static, "404 No"), (wp, "200 OK")) == (200, b"wp")
+    assert ask(c, "/slow", (static, "200 OK")) == (200, b"static")
+    wp.rx("GET /slow")
+    assert ask(c, "/next", (static, "200 OK")) == (200, b"static")

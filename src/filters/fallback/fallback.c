@@ -55,6 +55,7 @@ struct fb {
 	bool remembers;	    /* what happens may be remembered */
 	bool both_known;    /* remembered: nobody has it */
 	bool over;
+	struct shadow *shadow;
 	uint64_t reserved; /* of hold_total_bytes */
 	uint64_t continue_us, hedge_us, queue_us;
 	struct timer timer;
@@ -689,8 +690,22 @@ static enum verdict fail(struct fb *fb, enum failure_kind why)
 	return ANSWERED;
 }
 
+/* A hit, of which the fallback may be asked too, to compare. */
+static void maybe_shadow(struct fb *fb)
+{
+	struct exchange *ex = fb->ex;
+	if (!fb->cfg->shadow_percent || ex->req.head.method != METHOD_GET || ex->req.size != 0 || fb->asked || ex->resp.head.status == 304 ||
+	    head_has(&ex->req.head, FIELD_AUTHORIZATION))
+		return;
+	fb->shadow = shadow_start(ex, fb->cfg, fb->client ? fb->client : &ex->req.head);
+	if (fb->shadow)
+		exch_watch_body(ex, fb->self, LEG_RESPONSE);
+}
+
 static enum verdict send_primary(struct fb *fb, enum served served)
 {
+	if (served == SERVED_PRIMARY)
+		maybe_shadow(fb);
 	fb->ex->fallback.held = (uint32_t)(fb->ex->resp.in.n + fb->ex->resp.held.n);
 	bool ok = settle(fb, served);
 	if (served == SERVED_DEGRADED)
@@ -1048,6 +1063,8 @@ static enum verdict keep(struct fb *fb, struct chain *batch, bool end)
 static enum verdict fallback_body(struct exchange *ex, const struct filter_cfg *self, enum leg_kind leg, struct chain *batch, bool end)
 {
 	struct fb *fb = exch_state(ex, self);
+	if (fb && leg == LEG_RESPONSE && fb->shadow)
+		shadow_body(fb->shadow, batch);
 	if (!fb || leg != LEG_REQUEST || !fb->keeping)
 		return GO_ON;
 	return keep(fb, batch, end);
@@ -1206,6 +1223,9 @@ static void fallback_end(struct exchange *ex, const struct filter_cfg *self)
 	task_drop(ex->env->loop, &fb->task);
 	replay_fini(&fb->replay);
 	chain_clear(&fb->rest);
+	if (fb->shadow)
+		shadow_leave(fb->shadow, ex->resp.ended && !ex->cut);
+	fb->shadow = NULL;
 	unsigned m = ex->req.head.method;
 	if (fb->cfg->memory != MEMORY_OFF && m != METHOD_GET && m != METHOD_HEAD && m != METHOD_OPTIONS && ex->resp.begun && ex->resp.head.status < 400) {
 		/* what was published just now is not missing any more */

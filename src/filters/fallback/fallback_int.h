@@ -35,9 +35,9 @@ struct fb_shared {
 	_Atomic uint64_t open_until_us; /* breaker; 0: closed */
 	_Atomic uint64_t held;		/* bytes promised to held answers */
 	_Atomic uint64_t asked, wasted; /* hint_budget: requests to fallbacks, those of them that were cancelled; halved now and then */
-	_Atomic unsigned chance;	/* shadow: running number */
+	atomic_uint chance, shadows;	/* shadow.c: running number; under way */
 	struct misses *misses; /* NULL: none */
-	struct top *top, *both; /* NULL: none */
+	struct top *top, *both, *differs; /* NULL: none */
 	stat_id seconds_primary, seconds_fallback, held_bytes, spooled_bytes, inflight_now, hints_right, hints_wrong, loops, shadow_same,
 		shadow_differs;
 	struct call_discard loser; /* the counters */
@@ -158,10 +158,10 @@ void loop_verify(const struct filter_cfg *self, const struct model *m, struct di
 
 /* ---- shadow.c */
 
-/* Asks the fallback too and compares: the answer to the client does not wait for it. state: kept by the exchange's filter state. */
+/* Of a sample of hits: asks the fallback too and compares. NULL: not this one. resp.head is the primary's. */
 struct shadow;
 struct shadow *shadow_start(struct exchange *ex, const struct fb_cfg *cfg, const struct head *request);
-void shadow_head(struct shadow *s, const struct head *answer);
-void shadow_body(struct shadow *s, const struct chain *batch, bool end);
-/* The client's exchange is over. */
-void shadow_leave(struct shadow *s);
+/* A piece of the primary's body. */
+void shadow_body(struct shadow *s, const struct chain *batch);
+/* The client's exchange is over; complete: its answer was whole. s goes on by itself. */
+void shadow_leave(struct shadow *s, bool complete);

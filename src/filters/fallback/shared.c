@@ -25,10 +25,12 @@ static struct fb_shared *make(struct str name, unsigned entries, unsigned paths)
 	s->misses = entries ? misses_new(entries, stat_of(name, STAT_GAUGE, "memory_entries")) : NULL;
 	s->top = paths ? top_new(paths) : NULL;
 	s->both = paths ? top_new(paths) : NULL;
-	if (!s->name.p || (entries && !s->misses) || (paths && (!s->top || !s->both))) {
+	s->differs = paths ? top_new(paths) : NULL;
+	if (!s->name.p || (entries && !s->misses) || (paths && (!s->top || !s->both || !s->differs))) {
 		misses_free(s->misses);
 		top_free(s->top);
 		top_free(s->both);
+		top_free(s->differs);
 		mem_free(MEM_OTHER, (void *)(uintptr_t)s->name.p);
 		mem_free(MEM_OTHER, s);
 		return NULL;
@@ -77,6 +79,7 @@ void shared_close(struct fb_shared *s)
 		misses_free(s->misses);
 		top_free(s->top);
 		top_free(s->both);
+		top_free(s->differs);
 		mem_free(MEM_OTHER, (void *)(uintptr_t)s->name.p);
 		mem_free(MEM_OTHER, s);
 	}
@@ -102,7 +105,7 @@ static int by_count(const void *a, const void *b)
 	return x->count < y->count ? 1 : x->count > y->count ? -1 : str_cmp(x->path, y->path);
 }
 
-struct top_row *report_top(struct str policy, bool both, unsigned n, struct arena *arena, unsigned *count, uint64_t *since)
+struct top_row *report_top(struct str policy, enum report_kind kind, unsigned n, struct arena *arena, unsigned *count, uint64_t *since)
 {
 	unsigned policies = 0, k = 0;
 	*count = 0;
@@ -115,7 +118,7 @@ struct top_row *report_top(struct str policy, bool both, unsigned n, struct aren
 		uint64_t t;
 		if (policy.p && !str_eq(policy, s->name))
 			continue;
-		k += top_read(both ? s->both : s->top, rows + k, n, arena, &t);
+		k += top_read(kind == REPORT_BOTH ? s->both : kind == REPORT_DIFFERS ? s->differs : s->top, rows + k, n, arena, &t);
 		if (t && (!*since || t < *since))
 			*since = t;
 	}

@@ -1,0 +1,186 @@
+/* src/filters/fallback/tables_test.c: the memory of misses, the counters of paths, the kept request body. */
+#include "base/mem.h"
+#include "filters/fallback/memory.c"
+#include "filters/fallback/replay.c"
+#include "filters/fallback/top.c"
+#include <stdio.h>
+
+#define S 1000000ull
+
+static void test_facts(void)
+{
+	struct misses *m = misses_new(64, 0);
+	must(m && sizeof(struct entry) == 32);
+	misses_learn(m, FACT_MISS, STR("A.example"), STR("/x"), 10 * S, 5 * S);
+	must(misses_knows(m, FACT_MISS, STR("a.EXAMPLE"), STR("/x"), 11 * S));
+	must(!misses_knows(m, FACT_BOTH, STR("a.example"), STR("/x"), 11 * S));
+	must(!misses_knows(m, FACT_MISS, STR("a.example"), STR("/X"), 11 * S));
+	must(!misses_knows(m, FACT_MISS, STR("b.example"), STR("/x"), 11 * S));
+	must(!misses_knows(m, FACT_MISS, STR("a.example"), STR("/x"), 15 * S));
+	misses_drop(m, FACT_MISS, STR("a.example"), STR("/x"));
+	must(!misses_knows(m, FACT_MISS, STR("a.example"), STR("/x"), 11 * S));
+	misses_learn(m, FACT_MISS, STR("a"), STR("/x"), 10 * S, 0); /* off */
+	must(!misses_knows(m, FACT_MISS, STR("a"), STR("/x"), 10 * S));
+	misses_free(m);
+}
+
+static void test_forgetting(void)
+{
+	struct misses *m = misses_new(1024, 0);
+	misses_learn(m, FACT_MISS, STR("a"), STR("/blog/1"), 10 * S, 100 * S);
+	misses_learn(m, FACT_MISS, STR("a"), STR("/shop/1"), 10 * S, 100 * S);
+	misses_forget(m, STR("/blog/"), 11 * S);
+	must(!misses_knows(m, FACT_MISS, STR("a"), STR("/blog/1"), 12 * S));
+	must(misses_knows(m, FACT_MISS, STR("a"), STR("/shop/1"), 12 * S));
+	misses_learn(m, FACT_MISS, STR("a"), STR("/blog/1"), 13 * S, 100 * S);
+	must(misses_knows(m, FACT_MISS, STR("a"), STR("/blog/1"), 14 * S));
+	for (int i = 0; i < NOTES + 5; i++) { /* more notes than there is room for: all is forgotten */
+		char p[16];
+		snprintf(p, sizeof p, "/p%d", i);
+		misses_forget(m, str_of(p), 20 * S);
+	}
+	must(!misses_knows(m, FACT_MISS, STR("a"), STR("/shop/1"), 21 * S));
+	misses_learn(m, FACT_MISS, STR("a"), STR("/shop/1"), 22 * S, 100 * S);
+	must(misses_knows(m, FACT_MISS, STR("a"), STR("/shop/1"), 23 * S));
+	misses_free(m);
+}
+
+/* Bots choose paths: the table does not grow, and what is asked for stays longer than what is not. */
+static void test_bounds(void)
+{
+	struct misses *m = misses_new(64, 0);
+	char p[32];
+	misses_learn(m, FACT_MISS, STR("a"), STR("/hot"), S, 1000 * S);
+	unsigned hot = 0;
+	for (int i = 0; i < 1000; i++) {
+		snprintf(p, sizeof p, "/bot/%d", i);
+		misses_learn(m, FACT_MISS, STR("a"), str_of(p), S, 1000 * S);
+		hot += misses_knows(m, FACT_MISS, STR("a"), STR("/hot"), 2 * S);
+	}
+	must(hot == 1000);
+	unsigned known = 0;
+	for (int i = 0; i < 1000; i++) {
+		snprintf(p, sizeof p, "/bot/%d", i);
+		known += misses_knows(m, FACT_MISS, STR("a"), str_of(p), 2 * S);
+	}
+	must(known <= 64 && known > 32);
+	misses_free(m);
+}
+
+static void test_top(void)
+{
+	struct top *t = top_new(10);
+	struct top_row rows[10];
+	struct arena a;
+	uint64_t since;
+	char p[32];
+	arena_init(&a, SIZE_MAX);
+	/* 3 heavy ones among many that come once: they stay, their counts within the bound. */
+	for (int i = 0; i < 3000; i++) {
+		top_add(t, i % 3 == 0 ? STR("/a") : i % 3 == 1 ? STR("/b") : STR("/c"), 200, 5 * S);
+		if (i % 4 == 0) {
+			snprintf(p, sizeof p, "/once/%d", i);
+			top_add(t, str_of(p), 404, 6 * S);
+		}
+	}
+	unsigned n = top_read(t, rows, 10, &a, &since);
+	must(n == 10 && since == 5);
+	for (int i = 0; i < 3; i++)
+		must(rows[i].path.n == 2 && rows[i].count >= 1000 && rows[i].count - rows[i].over <= 1000);
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < n; i++)
+		sum += rows[i].count;
+	must(sum == 3750); /* Space-Saving counts everything */
+	must(top_read(t, rows, 2, &a, &since) == 2);
+	char longest[1000];
+	memset(longest, 'x', sizeof longest);
+	top_add(t, (struct str){longest, sizeof longest}, 200, 7 * S);
+	top_free(t);
+	arena_fini(&a);
+}
+
+static void add(struct replay *r, const char *text, bool fits)
+{
+	struct chain c = {0};
+	must(chain_copy(&c, text, strlen(text)));
+	must(replay_add(r, &c) == fits);
+	must(c.n == strlen(text));
+	chain_clear(&c);
+}
+
+static void reads(struct replay *r, size_t n, const char *want)
+{
+	char b[64];
+	struct chain c = {0};
+	must(replay_read(r, n, &c));
+	must(c.n == strlen(want));
+	chain_read(&c, 0, b, c.n);
+	must(memcmp(b, want, c.n) == 0);
+	chain_clear(&c);
+}
+
+static void test_replay(void)
+{
+	struct replay r;
+	replay_init(&r, 6, 12, NULL, 0);
+	add(&r, "abc", true);
+	add(&r, "def", true);
+	must(r.fd < 0);
+	reads(&r, 4, "abcd");
+	add(&r, "ghi", true); /* to a file, which has the beginning too */
+	must(r.fd >= 0 && r.memory.n == 0);
+	reads(&r, 100, "efghi");
+	must(replay_left(&r) == 0);
+	add(&r, "jkl", true);
+	add(&r, "m", false);
+	must(r.overflow);
+	add(&r, "", true);
+	reads(&r, 100, "jkl");
+	r.read = 0; /* another fallback */
+	reads(&r, 100, "abcdefghijkl");
+	replay_fini(&r);
+	replay_init(&r, 2, 12, "/no/such/folder", 0);
+	add(&r, "abc", false);
+	must(r.overflow && r.total == 0);
+	replay_fini(&r);
+}
+
+/* Fails the 1st, 2nd, … allocation. */
+static void test_no_memory(void)
+{
+	for (uint64_t n = 1;; n++) {
+		struct replay r;
+		struct chain c = {0};
+		must(chain_copy(&c, "0123456789", 10));
+		replay_init(&r, 4, 100, NULL, 0);
+		mem_fail_nth(n);
+		struct misses *m = misses_new(64, 0);
+		struct top *t = top_new(4);
+		bool ok = replay_add(&r, &c);
+		struct chain out = {0};
+		ok = replay_read(&r, 10, &out) && ok;
+		uint64_t left = mem_fail_left();
+		mem_fail_nth(0);
+		chain_clear(&out);
+		chain_clear(&c);
+		replay_fini(&r);
+		misses_free(m);
+		top_free(t);
+		if (left) {
+			must(ok && m && t);
+			break;
+		}
+	}
+}
+
+int main(void)
+{
+	test_facts();
+	test_forgetting();
+	test_bounds();
+	test_top();
+	test_replay();
+	test_no_memory();
+	chain_trim();
+	return 0;
+}
