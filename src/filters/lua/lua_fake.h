@@ -240,10 +240,11 @@ static void fake_options(struct options *o)
 	o->lua_error_status = 500;
 }
 
-/* scripts[1] NULL: one Lua filter. Every script must load. */
-static void world_open(const char *const scripts[FAKE_LUA_FILTERS])
+/* scripts[1] NULL: one Lua filter. False: a script does not load; world_close is due all the same. */
+static bool world_try(const char *const scripts[FAKE_LUA_FILTERS])
 {
 	struct world *w = &world;
+	bool ok = true;
 	hash_seed();
 	memset(w, 0, sizeof *w);
 	arena_init(&w->arena, SIZE_MAX);
@@ -274,13 +275,20 @@ static void world_open(const char *const scripts[FAKE_LUA_FILTERS])
 						    .index = n,
 						    .config = fake_compile(fake_config(&w->arena, scripts[i])),
 						    .hcm = &w->hcm};
-		if (!w->filters[n].config)
-			diags_print(&w->diags, stderr);
-		must(w->filters[n].config);
+		ok = ok && w->filters[n].config;
 		n++;
 	}
 	w->filters[n] = (struct filter_cfg){.type = &fake_terminal, .name = STR("origin"), .index = n, .hcm = &w->hcm};
 	w->hcm.nfilters = n + 1;
+	return ok;
+}
+
+static FAKE_MAYBE void world_open(const char *const scripts[FAKE_LUA_FILTERS])
+{
+	bool ok = world_try(scripts);
+	if (!ok)
+		diags_print(&world.diags, stderr);
+	must(ok);
 }
 
 static void fake_turns(void)
@@ -377,7 +385,7 @@ static FAKE_MAYBE void fake_done(struct exchange *ex)
 }
 
 /* The article's script. Tests and bench run in the project's root. */
-static const char *fake_article(void)
+static FAKE_MAYBE const char *fake_article(void)
 {
 	static char text[8192];
 	FILE *f = fopen("examples/article/article.lua", "r");
