@@ -67,7 +67,7 @@ struct lua_filter { /* Lua */
 	bool clear_route_cache;
 	const struct doc *context;
 	struct str stat_prefix; /* "http.x.lua." or "http.x.lua.p." */
-	stat_id errors, executions;
+	stat_id errors, executions, cpu_ms;
 };
 struct lua_route { /* LuaPerRoute */
 	bool is_route; /* true */

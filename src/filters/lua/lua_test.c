@@ -526,6 +526,20 @@ static void runaways_are_stopped(void)
 	}
 }
 
+static void computing_time_is_counted(void)
+{
+	stat_id id = stat_register(STAT_COUNTER, STR("http.x.lua.cpu_ms"));
+	uint64_t before = stat_read(id);
+	world_open(ONE("function envoy_on_request(h) local n = 0 for i = 1, 1e6 do n = n + i end end"));
+	for (int i = 0; i < 20; i++) {
+		struct exchange *ex = article_request("/");
+		exch_client_gone(ex);
+		fake_turns();
+	}
+	world_close();
+	must(stat_read(id) > before);
+}
+
 static void memory_bombs_end_their_own_request_only(void)
 {
 	static const char *const bodies[] = {
@@ -735,6 +749,7 @@ int main(int argc, char **argv)
 					      a_script_that_does_not_load_is_refused,
 					      errors_may_fail_the_request,
 					      runaways_are_stopped,
+					      computing_time_is_counted,
 					      memory_bombs_end_their_own_request_only,
 					      a_full_vm_starts_afresh,
 					      every_allocation_may_fail};

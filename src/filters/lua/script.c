@@ -347,6 +347,7 @@ void *script_compile(struct compile *c, const struct doc *cfg)
 	f->stat_prefix = arena_printf(c->arena, "http.%.*s.lua.%.*s%s", STR_ARG(hcm), STR_ARG(prefix), prefix.n ? "." : "");
 	f->errors = stat_registerf(STAT_COUNTER, "%.*serrors", STR_ARG(f->stat_prefix));
 	f->executions = stat_registerf(STAT_COUNTER, "%.*sexecutions", STR_ARG(f->stat_prefix));
+	f->cpu_ms = stat_registerf(STAT_COUNTER, "%.*scpu_ms", STR_ARG(f->stat_prefix));
 	bool ok = read_default(c, &sh, cfg, f);
 	ok &= read_named(c, &sh, doc_field(cfg, "source_codes"), f);
 	vm_free(sh.check);
