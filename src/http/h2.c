@@ -5,7 +5,8 @@
 #include <nghttp2/nghttp2.h>
 #include <stdio.h>
 
-enum { NV_ON_STACK = 64, FRAME_HEAD = 9 };
+/* OWED_MAX: frames (RST_STREAM, GOAWAY, heads) that a peer which does not read may make us keep for it. */
+enum { NV_ON_STACK = 64, FRAME_HEAD = 9, OWED_MAX = 2000 };
 
 struct h2 {
 	nghttp2_session *session;
@@ -417,6 +418,10 @@ bool h2_feed(struct h2 *h, const char *p, size_t n)
 	ssize_t used = nghttp2_session_mem_recv(h->session, (const uint8_t *)p, n);
 	if (used < 0 || (size_t)used != n)
 		h->broken = true;
+	if (!h->broken && nghttp2_session_get_outbound_queue_size(h->session) > OWED_MAX) {
+		nghttp2_session_terminate_session(h->session, NGHTTP2_ENHANCE_YOUR_CALM);
+		h->broken = true;
+	}
 	return !h->broken;
 }
 

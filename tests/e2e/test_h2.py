@@ -1,4 +1,5 @@
 """HTTP/2 towards clients: cleartext with prior knowledge here, over TLS in test_tls.py."""
+import socket
 import threading
 
 import pytest
@@ -232,6 +233,32 @@ def test_a_malformed_request_resets_its_stream_alone(rig, name):
     fine = h.request("GET", "/fine")
     o.answer("GET /fine")
     assert h.rx(fine).status == 200
+
+
+def test_a_client_that_owes_reading_thousands_of_resets_is_cut(rig):
+    """Each malformed request costs a RST_STREAM; one who never reads them must not fill the memory with them."""
+    o = rig.origin()
+    g = rig.gateway()
+    s = g.connect()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.settimeout(5)
+    s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
+    block = b"\x82\x86\x84\x41\x01a" + b"\x00\x01X\x01y"  # a name in upper case
+    sent, stopped = 0, False
+    while sent < 3000000 and not stopped:
+        batch = b"".join(len(block).to_bytes(3, "big") + b"\x01\x05" + (2 * (sent + i) + 1).to_bytes(4, "big") + block
+                         for i in range(500))
+        try:
+            s.sendall(batch)
+            sent += 500
+        except (TimeoutError, OSError):
+            stopped = True  # nothing is read from it any more
+    s.close()
+    assert stopped
+    h = g.h2()  # the others go on
+    sid = h.request("GET", "/")
+    o.answer()
+    assert h.rx(sid).status == 200
 
 
 def test_more_streams_than_allowed_are_refused(rig):
