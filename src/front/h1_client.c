@@ -825,8 +825,8 @@ void h1_client_timer(struct client *c)
 		refuse(c, 408, "request_header_timeout");
 		return;
 	}
-	case CLIENT_LINGER:
-		client_close(c, true);
+	case CLIENT_LINGER: /* no reset: a slow client's kernel may still be taking the end of the answer */
+		client_close(c, false);
 		return;
 	default:
 		if (c->hcm->idle_timeout_us)

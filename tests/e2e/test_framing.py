@@ -257,3 +257,17 @@ def test_connect_without_a_route_for_it_is_refused(rig):
     c = rig.gateway().client()
     c.tx("CONNECT a.example:443 HTTP/1.1\nHost: a.example:443\n\n")
     assert c.rx().status == 404
+
+
+def test_a_slow_client_gets_the_end_of_a_last_answer(rig):
+    """The rest of it lies in the kernel when the connection has been closed for long."""
+    import time
+    origin = rig.origin()
+    g = rig.gateway()
+    c = g.client()
+    c.tx("GET / HTTP/1.1\nHost: a\nConnection: close\n\n")
+    body = "x" * (1 << 20)
+    origin.answer("GET /", "200 OK", body)
+    g.wait_stat("http.in.downstream_cx_destroy", 1)  # after delayed_close_timeout
+    time.sleep(0.1)
+    assert c.rx() == (200, body.encode())
