@@ -45,7 +45,7 @@ struct chain {
 
 /* Bytes that never come to user space: they lie in a kernel pipe, which a chunk stands for, and go on by splice(2). Their piece has p NULL and
  * n bytes; only moving, splitting, clearing and chain_pipe may be done to it. Who lets them into a chain knows that nobody will look inside. */
-enum { PIPE_BYTES = 1024 * 1024, PIPES = 64 /* of a thread, in use and spare */ };
+enum { PIPE_BYTES = 512 * 1024, PIPES = 64 /* of a thread, in use and spare */ };
 /* An empty pipe. NULL: too many, or no descriptor or memory: copy instead. */
 struct chunk *pipe_new(void);
 int pipe_write_end(const struct chunk *pipe);

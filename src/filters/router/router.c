@@ -595,10 +595,11 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 		call_limit(c, SIZE_MAX);
 	}
 	call_gather(c, ex->resp.gathering ? exch_answer_room(ex) : 0);
-	if (c->length >= LIMIT_SPLICE)
-		call_splice(c, exch_unseen(ex));
 	if (c->in.n || (c->ended && !ex->resp.in_ended))
 		pump_answer(ex, rt);
+	/* one pipe's content at a time: what the client has not taken yet stops the next */
+	if (rt->call && c->length >= LIMIT_SPLICE)
+		call_splice(c, chain_empty(&ex->resp.out) && exch_unseen(ex));
 	if (rt->call && c->failed) {
 		leave_call(ex, rt);
 		exch_answer_broken(ex, why);
