@@ -1,18 +1,23 @@
-/* bench/lua_bench.c: what the article's script costs in the Lua filter, without sockets: CPU ns per exchange for the request hook,
- * a hit (both hooks), a fallback and a double miss. The request has 17 fields, the answers 12 and 13, values differ from one
+/* bench/lua_bench.c: what the article's script costs in the Lua filter, without sockets: CPU ns per
+ * exchange for the request hook,
+ * a hit (both hooks), a fallback and a double miss. The request has 17 fields, the answers 12 and
+ * 13, values differ from one
  * request to the next, 64 exchanges take turns.
  *
- *   lua_bench [EXCHANGES [KIND]]     in the project's root; KIND 1 … 4: only that one, for counting instructions
+ *   lua_bench [EXCHANGES [KIND]]     in the project's root; KIND 1 … 4: only that one, for counting
+ * instructions
  */
-#include "filters/lua/lua_fake.h"
 #include "filters/lua/httpcall.c"
+#include "filters/lua/lua_fake.h"
 #include <time.h>
 
 enum { SLOTS = 64, ROUNDS = 7 };
 enum what { PREPARE, REQUEST, HIT, FALLBACK, DOUBLE_MISS, KINDS };
 
 static struct exchange slots[SLOTS];
-static char path[] = "/2026/01/post-........", cookie[] = "_ga=GA1.2.1234567890.1700000000; s=........", etag[] = "\"9f86d081884c7d-........\"";
+static char path[] = "/2026/01/post-........",
+	    cookie[] = "_ga=GA1.2.1234567890.1700000000; s=........",
+	    etag[] = "\"9f86d081884c7d-........\"";
 
 static void fields_into(struct head *h, const char *const (*fields)[2], unsigned n)
 {
@@ -25,8 +30,10 @@ static void make_request(struct exchange *ex)
 	static const char *const front[][2] = {
 		{"cache-control", "max-age=0"},
 		{"upgrade-insecure-requests", "1"},
-		{"user-agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"},
-		{"accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"},
+		{"user-agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like "
+			       "Gecko) Chrome/142.0.0.0 Safari/537.36"},
+		{"accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/"
+			   "webp,image/apng,*/*;q=0.8"},
 		{"sec-fetch-site", "same-origin"},
 		{"sec-fetch-mode", "navigate"},
 		{"sec-fetch-dest", "document"},
@@ -35,10 +42,12 @@ static void make_request(struct exchange *ex)
 		{"accept-language", "en-GB,en-US;q=0.9,en;q=0.8,de;q=0.7"}};
 	struct head *h = &ex->req.head;
 	must(head_init(h, &ex->arena, false, 24));
-	must(head_add_id(h, FIELD_AUTHORITY, STR("example.com")) && head_add_id(h, FIELD_PATH, str_of(path)) &&
-	     head_add_id(h, FIELD_METHOD, STR("GET")) && head_add_id(h, FIELD_SCHEME, STR("https")));
+	must(head_add_id(h, FIELD_AUTHORITY, STR("example.com")) &&
+	     head_add_id(h, FIELD_PATH, str_of(path)) && head_add_id(h, FIELD_METHOD, STR("GET")) &&
+	     head_add_id(h, FIELD_SCHEME, STR("https")));
 	fields_into(h, front, 10);
-	must(head_add_id(h, FIELD_COOKIE, str_of(cookie)) && head_add_id(h, FIELD_X_FORWARDED_FOR, STR("127.0.0.1")) &&
+	must(head_add_id(h, FIELD_COOKIE, str_of(cookie)) &&
+	     head_add_id(h, FIELD_X_FORWARDED_FOR, STR("127.0.0.1")) &&
 	     head_add_id(h, FIELD_X_FORWARDED_PROTO, STR("https")));
 	ex->req.size = 0;
 	ex->req.begun = ex->req.in_ended = true;
@@ -46,7 +55,8 @@ static void make_request(struct exchange *ex)
 
 static void make_answer(struct exchange *ex, unsigned status)
 {
-	static const char *const front[][2] = {{"date", "Mon, 23 Nov 2026 07:00:00 GMT"}, {"content-type", "text/html; charset=utf-8"}};
+	static const char *const front[][2] = {{"date", "Mon, 23 Nov 2026 07:00:00 GMT"},
+					       {"content-type", "text/html; charset=utf-8"}};
 	static const char *const back[][2] = {{"last-modified", "Sun, 22 Nov 2026 10:11:12 GMT"},
 					      {"cache-control", "public, max-age=300"},
 					      {"accept-ranges", "bytes"},
@@ -69,17 +79,18 @@ static char page[1024];
 
 static void answer_call(struct lua_call *c, unsigned status)
 {
-	static const char *const fields[][2] = {{"date", "Mon, 23 Nov 2026 07:00:00 GMT"},
-						{"server", "Apache/2.4.62 (Debian)"},
-						{"x-powered-by", "PHP/8.2.26"},
-						{"content-type", "text/html; charset=UTF-8"},
-						{"link", "<https://example.com/wp-json/>; rel=\"https://api.w.org/\""},
-						{"cache-control", "no-cache, must-revalidate, max-age=0"},
-						{"expires", "Wed, 11 Jan 1984 05:00:00 GMT"},
-						{"set-cookie", "wp_lang=en_GB; path=/; Max-Age=31536000"},
-						{"x-origin", "fallback"},
-						{"vary", "Accept-Encoding"},
-						{"content-length", "1024"}};
+	static const char *const fields[][2] = {
+		{"date", "Mon, 23 Nov 2026 07:00:00 GMT"},
+		{"server", "Apache/2.4.62 (Debian)"},
+		{"x-powered-by", "PHP/8.2.26"},
+		{"content-type", "text/html; charset=UTF-8"},
+		{"link", "<https://example.com/wp-json/>; rel=\"https://api.w.org/\""},
+		{"cache-control", "no-cache, must-revalidate, max-age=0"},
+		{"expires", "Wed, 11 Jan 1984 05:00:00 GMT"},
+		{"set-cookie", "wp_lang=en_GB; path=/; Max-Age=31536000"},
+		{"x-origin", "fallback"},
+		{"vary", "Accept-Encoding"},
+		{"content-length", "1024"}};
 	static struct head head;
 	struct call *u = c->call;
 	must(head_init(&head, &c->arena, true, 16) && head_set_status(&head, status));
@@ -121,12 +132,14 @@ static void one(enum what what, unsigned n)
 			enum verdict v = f->type->response(ex, f);
 			if (v == WAIT) {
 				struct lua_state *st = exch_state(ex, f);
-				answer_call(st->run[LEG_RESPONSE]->call, what == FALLBACK ? 200 : 404);
+				answer_call(st->run[LEG_RESPONSE]->call,
+					    what == FALLBACK ? 200 : 404);
 				v = f->type->resume(ex, f, LEG_RESPONSE);
 			}
 			must(v == GO_ON);
 			if (what == FALLBACK)
-				must(ex->resp.head.status == 200 && !head_find(&ex->resp.head, STR("x-amz-request-id")) &&
+				must(ex->resp.head.status == 200 &&
+				     !head_find(&ex->resp.head, STR("x-amz-request-id")) &&
 				     ex->resp.head.n == 13);
 		}
 	}
@@ -152,7 +165,8 @@ static int by_value(const void *a, const void *b)
 
 int main(int argc, char **argv)
 {
-	static const char *const names[KINDS] = {"preparing alone", "request hook", "hit: both hooks", "fallback", "double miss"};
+	static const char *const names[KINDS] = {"preparing alone", "request hook",
+						 "hit: both hooks", "fallback", "double miss"};
 	unsigned total = argc > 1 ? (unsigned)atoi(argv[1]) : 50000, n = 0;
 	double ns[KINDS][ROUNDS];
 	memset(page, 'F', sizeof page);
@@ -175,9 +189,11 @@ int main(int argc, char **argv)
 		}
 	for (int what = 0; what < KINDS; what++)
 		qsort(ns[what], ROUNDS, sizeof(double), by_value);
-	printf("ns of CPU per exchange, median of %d, %u exchanges each; preparing subtracted\n", ROUNDS, total);
+	printf("ns of CPU per exchange, median of %d, %u exchanges each; preparing subtracted\n",
+	       ROUNDS, total);
 	for (int what = 1; what < KINDS; what++)
-		printf("%-16s %6.0f\n", names[what], ns[what][ROUNDS / 2] - ns[PREPARE][ROUNDS / 2]);
+		printf("%-16s %6.0f\n", names[what],
+		       ns[what][ROUNDS / 2] - ns[PREPARE][ROUNDS / 2]);
 	printf("(%s: %.0f)\n", names[PREPARE], ns[PREPARE][ROUNDS / 2]);
 	world_close();
 	return 0;

@@ -1,7 +1,9 @@
 /* fuzz/fuzz_lua.c
  *
- * The Lua filter's whole API by generated scripts: the input chooses statements, objects, methods and arguments, valid and not, objects kept from
- * earlier runs included, and what client, origin and called origins do meanwhile. Nothing may crash, leak, or leave an exchange without an end.
+ * The Lua filter's whole API by generated scripts: the input chooses statements, objects, methods
+ * and arguments, valid and not, objects kept from
+ * earlier runs included, and what client, origin and called origins do meanwhile. Nothing may
+ * crash, leak, or leave an exchange without an end.
  */
 #include "filters/lua/lua_fake.h"
 
@@ -41,10 +43,47 @@ static void expression(unsigned depth);
 
 static void argument(unsigned depth)
 {
-	static const char *const plain[] = {"nil", "true", "false", "0", "-1", "1", "2.7", "1e300", "0/0", "''", "'x'", "'x-a'", "':status'", "':path'", "':method'", "'host'",
-					    "'content-length'", "'200'", "'404'", "'a\\r\\nb'", "'a\\0b'", "('x'):rep(3000)", "{}", "{1, 2, {3}}", "{a = 1, b = {c = 'd'}}", "{[':status'] = '200', x = {'1', '2'}}",
-					    "{[':status'] = 99}", "CALL", "{timeout_ms = 50, asynchronous = true}", "{timeout_ms = 50, return_duplicate_headers = true}",
-					    "'outbound|443||example.com'", "print", "coroutine.create(print)", "h", "kept[1]", "kept[2]", "'envoy.string'", "'sha256'", "'YWJj'", "LOOP", "DEEP"};
+	static const char *const plain[] = {"nil",
+					    "true",
+					    "false",
+					    "0",
+					    "-1",
+					    "1",
+					    "2.7",
+					    "1e300",
+					    "0/0",
+					    "''",
+					    "'x'",
+					    "'x-a'",
+					    "':status'",
+					    "':path'",
+					    "':method'",
+					    "'host'",
+					    "'content-length'",
+					    "'200'",
+					    "'404'",
+					    "'a\\r\\nb'",
+					    "'a\\0b'",
+					    "('x'):rep(3000)",
+					    "{}",
+					    "{1, 2, {3}}",
+					    "{a = 1, b = {c = 'd'}}",
+					    "{[':status'] = '200', x = {'1', '2'}}",
+					    "{[':status'] = 99}",
+					    "CALL",
+					    "{timeout_ms = 50, asynchronous = true}",
+					    "{timeout_ms = 50, return_duplicate_headers = true}",
+					    "'outbound|443||example.com'",
+					    "print",
+					    "coroutine.create(print)",
+					    "h",
+					    "kept[1]",
+					    "kept[2]",
+					    "'envoy.string'",
+					    "'sha256'",
+					    "'YWJj'",
+					    "LOOP",
+					    "DEEP"};
 	if (depth < 3 && pick(8) == 0)
 		expression(depth + 1);
 	else
@@ -53,17 +92,94 @@ static void argument(unsigned depth)
 
 static void expression(unsigned depth)
 {
-	static const char *const objects[] = {"h", "h:headers()", "h:requestHeaders()", "h:streamInfo()", "h:streamInfo():dynamicMetadata()", "h:streamInfo():filterState()", "h:body(true)",
-					      "h:body()", "h:trailers()", "h:metadata()", "h:filterContext()", "h:route():metadata()", "h:virtualHost()", "h:connection()",
-					      "h:connectionStreamInfo():dynamicMetadata()", "h:stats()", "h:stats():counter('c')", "h:stats():gauge('g')", "h:stats():histogram('h')",
-					      "h:importPublicKey('k', 1)", "c", "kept[1]", "kept[2]", "kept[3]", "getmetatable(h)", "json"};
-	static const char *const methods[] = {
-		"headers", "requestHeaders", "trailers", "body", "bodyChunks", "httpCall", "respond", "metadata", "filterContext", "virtualHost", "route", "streamInfo", "connection",
-		"connectionStreamInfo", "setUpstreamOverrideHost", "clearRouteCache", "importPublicKey", "verifySignature", "base64Escape", "base64Decode", "timestamp", "timestampString", "stats",
-		"logInfo", "logTrace", "get", "getAtIndex", "getNumValues", "add", "replace", "remove", "setHttp1ReasonPhrase", "length", "getBytes", "setBytes", "set", "protocol", "routeName",
-		"virtualClusterName", "downstreamRemoteAddress", "requestedServerName", "downstreamSslConnection", "dynamicMetadata", "dynamicTypedMetadata", "filterState",
-		"drainConnectionUponCompletion", "ssl", "counter", "gauge", "histogram", "inc", "dec", "sub", "value", "recordValue", "encode", "decode"};
-	static const char *const functions[] = {"tostring", "pairs", "ipairs", "next", "type", "rawequal", "getfenv", "setmetatable", "coroutine.resume", "string.find", "string.gsub", "table.sort", "json.decode", "json.encode"};
+	static const char *const objects[] = {"h",
+					      "h:headers()",
+					      "h:requestHeaders()",
+					      "h:streamInfo()",
+					      "h:streamInfo():dynamicMetadata()",
+					      "h:streamInfo():filterState()",
+					      "h:body(true)",
+					      "h:body()",
+					      "h:trailers()",
+					      "h:metadata()",
+					      "h:filterContext()",
+					      "h:route():metadata()",
+					      "h:virtualHost()",
+					      "h:connection()",
+					      "h:connectionStreamInfo():dynamicMetadata()",
+					      "h:stats()",
+					      "h:stats():counter('c')",
+					      "h:stats():gauge('g')",
+					      "h:stats():histogram('h')",
+					      "h:importPublicKey('k', 1)",
+					      "c",
+					      "kept[1]",
+					      "kept[2]",
+					      "kept[3]",
+					      "getmetatable(h)",
+					      "json"};
+	static const char *const methods[] = {"headers",
+					      "requestHeaders",
+					      "trailers",
+					      "body",
+					      "bodyChunks",
+					      "httpCall",
+					      "respond",
+					      "metadata",
+					      "filterContext",
+					      "virtualHost",
+					      "route",
+					      "streamInfo",
+					      "connection",
+					      "connectionStreamInfo",
+					      "setUpstreamOverrideHost",
+					      "clearRouteCache",
+					      "importPublicKey",
+					      "verifySignature",
+					      "base64Escape",
+					      "base64Decode",
+					      "timestamp",
+					      "timestampString",
+					      "stats",
+					      "logInfo",
+					      "logTrace",
+					      "get",
+					      "getAtIndex",
+					      "getNumValues",
+					      "add",
+					      "replace",
+					      "remove",
+					      "setHttp1ReasonPhrase",
+					      "length",
+					      "getBytes",
+					      "setBytes",
+					      "set",
+					      "protocol",
+					      "routeName",
+					      "virtualClusterName",
+					      "downstreamRemoteAddress",
+					      "requestedServerName",
+					      "downstreamSslConnection",
+					      "dynamicMetadata",
+					      "dynamicTypedMetadata",
+					      "filterState",
+					      "drainConnectionUponCompletion",
+					      "ssl",
+					      "counter",
+					      "gauge",
+					      "histogram",
+					      "inc",
+					      "dec",
+					      "sub",
+					      "value",
+					      "recordValue",
+					      "encode",
+					      "decode"};
+	static const char *const functions[] = {"tostring",    "pairs",        "ipairs",
+						"next",        "type",         "rawequal",
+						"getfenv",     "setmetatable", "coroutine.resume",
+						"string.find", "string.gsub",  "table.sort",
+						"json.decode", "json.encode"};
 	unsigned kind = pick(8);
 	if (kind == 0) {
 		put(PICK(functions));
@@ -152,7 +268,8 @@ static void make_script(void)
 {
 	at = 0;
 	put("local json = require('json')\n"
-	    "local CALL = {[':method'] = 'GET', [':path'] = '/', [':authority'] = 'a', ['x-l'] = {'1', '2'}}\n"
+	    "local CALL = {[':method'] = 'GET', [':path'] = '/', [':authority'] = 'a', ['x-l'] = "
+	    "{'1', '2'}}\n"
 	    "local LOOP = {} LOOP[1] = LOOP\nlocal DEEP = {} for i = 1, 300 do DEEP = {DEEP} end\n"
 	    "kept, n, c = {}, 0, nil\n"
 	    "function envoy_on_request(h)\nn = n + 1\n");
@@ -165,17 +282,25 @@ static void make_script(void)
 
 /* --- what the others do --- */
 
-#define FIELDS(...) (const char *const[][2]){__VA_ARGS__}, sizeof((const char *const[][2]){__VA_ARGS__}) / sizeof(char *[2])
+#define FIELDS(...)                            \
+	(const char *const[][2]){__VA_ARGS__}, \
+		sizeof((const char *const[][2]){__VA_ARGS__}) / sizeof(char *[2])
 
 static void play(void)
 {
 	static const char *const fields[][2] = {{"x", "1"}, {"x", "2"}};
-	static const struct fake_answer answers[] = {{.status = 200, .fields = fields, .nfields = 2, .body = "call"},
-						     {.status = 404},
-						     {.failure = FAILED_TIMEOUT},
-						     {.failure = FAILED_CONNECT}};
-	struct exchange *ex = fake_begin(pick(4) == 0 ? "HEAD" : "POST", "/p", FIELDS({"x-a", "1"}, {"X-A", "2"}, {"cookie", "a=b"}, {"content-length", "6"}, {"x-forwarded-proto", "http"}),
-					 pick(3) == 0 ? 0 : pick(2) ? 6 : -1);
+	static const struct fake_answer answers[] = {
+		{.status = 200, .fields = fields, .nfields = 2, .body = "call"},
+		{.status = 404},
+		{.failure = FAILED_TIMEOUT},
+		{.failure = FAILED_CONNECT}};
+	struct exchange *ex =
+		fake_begin(pick(4) == 0 ? "HEAD" : "POST", "/p",
+			   FIELDS({"x-a", "1"}, {"X-A", "2"}, {"cookie", "a=b"},
+				  {"content-length", "6"}, {"x-forwarded-proto", "http"}),
+			   pick(3) == 0 ? 0
+			   : pick(2)    ? 6
+					: -1);
 	if (!ex)
 		return;
 	uint64_t number = ex->number;
@@ -191,8 +316,13 @@ static void play(void)
 			break;
 		case 2:
 			if (!ex->resp.begun && *fake_origin && !ex->req.discard)
-				fake_origin_head(ex, pick(2) ? 200 : 404, FIELDS({"content-type", "text/html"}, {"set-cookie", "a"}, {"set-cookie", "b"}, {"content-length", "6"}),
-						 pick(3) == 0 ? 0 : pick(2) ? 6 : -1);
+				fake_origin_head(ex, pick(2) ? 200 : 404,
+						 FIELDS({"content-type", "text/html"},
+							{"set-cookie", "a"}, {"set-cookie", "b"},
+							{"content-length", "6"}),
+						 pick(3) == 0 ? 0
+						 : pick(2)    ? 6
+							      : -1);
 			break;
 		case 3:
 			if (ex->resp.begun && !ex->resp.in_ended && !ex->local_reply)

@@ -1,8 +1,8 @@
-/* src/filters/lua/buffer.c: body() and the buffer object (lua-filter.md 4.3, 5.1), also for the chunks of bodyChunks(). */
+/* src/filters/lua/buffer.c: body() and the buffer object (lua-filter.md 4.3, 5.1), also for the
+ * chunks of bodyChunks(). */
 #include "filters/lua/lua_int.h"
 
 enum { BUFFER_BODY, BUFFER_CHUNK };
-
 
 static bool is_chunk(const struct obj *o)
 {
@@ -33,7 +33,8 @@ static int get_bytes(lua_State *L)
 	struct chain *c = content(L, o);
 	int64_t at = obj_integer(L, 2, -1, INT64_MAX / 4), n = obj_integer(L, 3, -1, INT64_MAX / 4);
 	if (at < 0 || n < 0 || (uint64_t)at + (uint64_t)n > c->n)
-		return luaL_error(L, "index/length must be >= 0 and (index + length) must be <= buffer size");
+		return luaL_error(
+			L, "index/length must be >= 0 and (index + length) must be <= buffer size");
 	if (n == 0) {
 		lua_pushlstring(L, "", 0);
 		return 1;
@@ -63,7 +64,8 @@ static int set_bytes(lua_State *L)
 	struct str s = obj_str(L, 2);
 	struct chain fresh = {0};
 	if (is_chunk(o) && r->fixed && s.n != c->n)
-		return luaL_error(L, "setBytes cannot change the length of a message whose length was announced");
+		return luaL_error(L, "setBytes cannot change the length of a message whose length "
+				     "was announced");
 	if (!is_chunk(o) && r->continued)
 		return luaL_error(L, "header map can no longer be modified");
 	if (s.n && !chain_copy(&fresh, s.p, s.n))
@@ -88,7 +90,8 @@ void buffer_push(lua_State *L)
 	obj_push(L, OBJ_BUFFER, PLACE_BODY, BUFFER_BODY);
 }
 
-/* Is the whole body here, and no larger than may be gathered? Larger: the exchange refuses it while we wait. */
+/* Is the whole body here, and no larger than may be gathered? Larger: the exchange refuses it while
+ * we wait. */
 static bool here(struct run *r)
 {
 	struct exchange *ex = r->ex;
@@ -115,9 +118,11 @@ int buffer_body(lua_State *L)
 				return 1;
 			}
 			r->forced_body = true;
-			/* A message without a body becomes one with an empty one: chunked, unless its head names a length. */
+			/* A message without a body becomes one with an empty one: chunked, unless
+			 * its head names a length. */
 			bool may = r->kind == LEG_REQUEST ||
-				   (!r->ex->is_head && r->head->status != 204 && r->head->status != 304);
+				   (!r->ex->is_head && r->head->status != 204 &&
+				    r->head->status != 304);
 			if (may && !head_has(r->head, FIELD_CONTENT_LENGTH))
 				r->leg->size = -1;
 		}
@@ -138,6 +143,7 @@ int buffer_body(lua_State *L)
 
 void buffer_methods(lua_State *L)
 {
-	static const luaL_Reg methods[] = {{"length", length}, {"getBytes", get_bytes}, {"setBytes", set_bytes}, {NULL, NULL}};
+	static const luaL_Reg methods[] = {
+		{"length", length}, {"getBytes", get_bytes}, {"setBytes", set_bytes}, {NULL, NULL}};
 	obj_methods(L, OBJ_BUFFER, methods);
 }

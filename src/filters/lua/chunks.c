@@ -1,9 +1,13 @@
 /* src/filters/lua/chunks.c: bodyChunks() (lua-filter.md 5.2).
  *
- * Two ways. A body that lies here whole when the loop starts is walked in place while the head is still held, so that what the
- * script writes gets a truthful length; so is one whose announced length is small, once it has come, when the script's text
- * speaks of setBytes. Any other body streams: the head goes on, run.c hands over one batch after the other, and a message whose
- * length is announced is sent chunked when the script may write (10.6: what was announced and what is sent must never differ).
+ * Two ways. A body that lies here whole when the loop starts is walked in place while the head is
+ * still held, so that what the
+ * script writes gets a truthful length; so is one whose announced length is small, once it has
+ * come, when the script's text
+ * speaks of setBytes. Any other body streams: the head goes on, run.c hands over one batch after
+ * the other, and a message whose
+ * length is announced is sent chunked when the script may write (10.6: what was announced and what
+ * is sent must never differ).
  */
 #include "filters/lua/lua_int.h"
 
@@ -23,7 +27,8 @@ static void start_round(struct run *r, struct chain *bytes)
 	r->chunk_number++;
 }
 
-/* Where the loop stands with the bytes at hand. 1: a round has begun; 0: the loop ends; -1: it has to wait for bytes. */
+/* Where the loop stands with the bytes at hand. 1: a round has begun; 0: the loop ends; -1: it has
+ * to wait for bytes. */
 int chunks_step(struct run *r, struct chain *bytes, bool end)
 {
 	if (r->stage == 0) {
@@ -77,7 +82,8 @@ int chunks_whole(struct run *r)
 
 static bool small_and_written(const struct run *r)
 {
-	return r->env->script->writes_chunks && r->leg->size > 0 && r->leg->size <= CHUNKS_WHOLE && head_has(r->head, FIELD_CONTENT_LENGTH);
+	return r->env->script->writes_chunks && r->leg->size > 0 && r->leg->size <= CHUNKS_WHOLE &&
+	       head_has(r->head, FIELD_CONTENT_LENGTH);
 }
 
 /* The iterator: a closure over the handle (upvalue 3), for its generation. */

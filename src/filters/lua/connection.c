@@ -1,4 +1,5 @@
-/* src/filters/lua/connection.c: connection(), its TLS object (lua-filter.md 4.6), connectionStreamInfo(). */
+/* src/filters/lua/connection.c: connection(), its TLS object (lua-filter.md 4.6),
+ * connectionStreamInfo(). */
 #include "filters/lua/lua_int.h"
 
 int connection_handle(lua_State *L)
@@ -56,36 +57,36 @@ static int64_t number(lua_State *L, enum peer_number what)
 }
 
 /* X(name in Lua, kind of object, what it asks for) */
-#define TEXTS(X)                                                                                   \
-	X(sha256PeerCertificateDigest, OBJ_SSL, PEER_SHA256)                                       \
-	X(serialNumberPeerCertificate, OBJ_SSL, PEER_SERIAL)                                       \
-	X(issuerPeerCertificate, OBJ_SSL, PEER_ISSUER)                                             \
-	X(subjectPeerCertificate, OBJ_SSL, PEER_SUBJECT)                                           \
-	X(subjectLocalCertificate, OBJ_SSL, PEER_LOCAL_SUBJECT)                                    \
-	X(urlEncodedPemEncodedPeerCertificate, OBJ_SSL, PEER_PEM)                                  \
-	X(urlEncodedPemEncodedPeerCertificateChain, OBJ_SSL, PEER_CHAIN_PEM)                       \
-	X(sessionId, OBJ_SSL, PEER_SESSION_ID)                                                     \
-	X(ciphersuiteId, OBJ_SSL, PEER_CIPHER_ID)                                                  \
-	X(ciphersuiteString, OBJ_SSL, PEER_CIPHER)                                                 \
+#define TEXTS(X)                                                             \
+	X(sha256PeerCertificateDigest, OBJ_SSL, PEER_SHA256)                 \
+	X(serialNumberPeerCertificate, OBJ_SSL, PEER_SERIAL)                 \
+	X(issuerPeerCertificate, OBJ_SSL, PEER_ISSUER)                       \
+	X(subjectPeerCertificate, OBJ_SSL, PEER_SUBJECT)                     \
+	X(subjectLocalCertificate, OBJ_SSL, PEER_LOCAL_SUBJECT)              \
+	X(urlEncodedPemEncodedPeerCertificate, OBJ_SSL, PEER_PEM)            \
+	X(urlEncodedPemEncodedPeerCertificateChain, OBJ_SSL, PEER_CHAIN_PEM) \
+	X(sessionId, OBJ_SSL, PEER_SESSION_ID)                               \
+	X(ciphersuiteId, OBJ_SSL, PEER_CIPHER_ID)                            \
+	X(ciphersuiteString, OBJ_SSL, PEER_CIPHER)                           \
 	X(tlsVersion, OBJ_SSL, PEER_TLS_VERSION)
-#define LISTS(X)                                                                                   \
-	X(uriSanLocalCertificate, OBJ_SSL, PEER_LOCAL_URIS)                                        \
-	X(uriSanPeerCertificate, OBJ_SSL, PEER_URIS)                                               \
-	X(dnsSansLocalCertificate, OBJ_SSL, PEER_LOCAL_DNS)                                        \
-	X(dnsSansPeerCertificate, OBJ_SSL, PEER_DNS)                                               \
-	X(oidsPeerCertificate, OBJ_SSL, PEER_OIDS)                                                 \
+#define LISTS(X)                                            \
+	X(uriSanLocalCertificate, OBJ_SSL, PEER_LOCAL_URIS) \
+	X(uriSanPeerCertificate, OBJ_SSL, PEER_URIS)        \
+	X(dnsSansLocalCertificate, OBJ_SSL, PEER_LOCAL_DNS) \
+	X(dnsSansPeerCertificate, OBJ_SSL, PEER_DNS)        \
+	X(oidsPeerCertificate, OBJ_SSL, PEER_OIDS)          \
 	X(oidsLocalCertificate, OBJ_SSL, PEER_LOCAL_OIDS)
-#define X(name, kind, what)                                                                        \
-	static int name(lua_State *L)                                                              \
-	{                                                                                          \
-		return text(L, kind, what);                                                        \
+#define X(name, kind, what)                 \
+	static int name(lua_State *L)       \
+	{                                   \
+		return text(L, kind, what); \
 	}
 TEXTS(X)
 #undef X
-#define X(name, kind, what)                                                                        \
-	static int name(lua_State *L)                                                              \
-	{                                                                                          \
-		return list(L, kind, what);                                                        \
+#define X(name, kind, what)                 \
+	static int name(lua_State *L)       \
+	{                                   \
+		return list(L, kind, what); \
 	}
 LISTS(X)
 #undef X
@@ -160,7 +161,9 @@ static int typed_metadata(lua_State *L)
 void connection_methods(lua_State *L)
 {
 	static const luaL_Reg connection[] = {{"ssl", ssl}, {NULL, NULL}};
-	static const luaL_Reg info[] = {{"dynamicMetadata", dynamic_metadata}, {"dynamicTypedMetadata", typed_metadata}, {NULL, NULL}};
+	static const luaL_Reg info[] = {{"dynamicMetadata", dynamic_metadata},
+					{"dynamicTypedMetadata", typed_metadata},
+					{NULL, NULL}};
 	static const luaL_Reg tls[] = {
 #define X(name, kind, what) {#name, name},
 		TEXTS(X) LISTS(X)
@@ -171,7 +174,8 @@ void connection_methods(lua_State *L)
 		{"expirationPeerCertificate", expiration},
 		{"parsedSubjectPeerCertificate", parsed_subject},
 		{NULL, NULL}};
-	static const luaL_Reg name[] = {{"commonName", common_name}, {"organizationName", organization_name}, {NULL, NULL}};
+	static const luaL_Reg name[] = {
+		{"commonName", common_name}, {"organizationName", organization_name}, {NULL, NULL}};
 	obj_methods(L, OBJ_CONNECTION, connection);
 	obj_methods(L, OBJ_CONNECTION_STREAM_INFO, info);
 	obj_methods(L, OBJ_SSL, tls);

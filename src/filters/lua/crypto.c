@@ -213,7 +213,8 @@ static bool verify(EVP_PKEY *key, const EVP_MD *md, struct str sig, struct str d
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	bool ok = ctx && EVP_DigestVerifyInit(ctx, NULL, md, NULL, key) == 1 &&
-		  EVP_DigestVerify(ctx, (const unsigned char *)sig.p, sig.n, (const unsigned char *)data.p, data.n) == 1;
+		  EVP_DigestVerify(ctx, (const unsigned char *)sig.p, sig.n,
+				   (const unsigned char *)data.p, data.n) == 1;
 	EVP_MD_CTX_free(ctx);
 	ERR_clear_error();
 	return ok;
@@ -222,7 +223,8 @@ static bool verify(EVP_PKEY *key, const EVP_MD *md, struct str sig, struct str d
 int crypto_verify(lua_State *L)
 {
 	obj_arg(L, OBJ_HANDLE);
-	struct str hash = obj_str(L, 2), der = obj_str(L, 3), sig = clamped(L, 4, 5), data = clamped(L, 6, 7);
+	struct str hash = obj_str(L, 2), der = obj_str(L, 3), sig = clamped(L, 4, 5),
+		   data = clamped(L, 6, 7);
 	const struct lua_key *k = find_key(run_state(run_now), der);
 	if (!k || !k->pkey)
 		return luaL_error(L, "invalid public key");
@@ -255,7 +257,8 @@ int crypto_digest(lua_State *L)
 	if (!lua_isnil(L, 2))
 		key = obj_str(L, 2);
 	bool ok = md && key.n <= INT32_MAX &&
-		  (key.p ? HMAC(md, key.p, (int)key.n, (const unsigned char *)data.p, data.n, sum, &n) != NULL
+		  (key.p ? HMAC(md, key.p, (int)key.n, (const unsigned char *)data.p, data.n, sum,
+				&n) != NULL
 			 : EVP_Digest(data.p, data.n, sum, &n, md, NULL) == 1);
 	ERR_clear_error();
 	if (!ok)

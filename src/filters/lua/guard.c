@@ -1,14 +1,21 @@
 /* src/filters/lua/guard.c: processor time of scripts (robustness.md L1).
  *
- * Each VM has a timer on its thread's processor time: nothing is armed or asked per run. The handler, on that thread, looks
- * whether the same run was there at the last tick; after enough ticks it sets a count hook, which raises an error before the next
- * instruction and stays set until control is back in C, so that no pcall can swallow it. Functions of ours that loop in C look at
+ * Each VM has a timer on its thread's processor time: nothing is armed or asked per run. The
+ * handler, on that thread, looks
+ * whether the same run was there at the last tick; after enough ticks it sets a count hook, which
+ * raises an error before the next
+ * instruction and stays set until control is back in C, so that no pcall can swallow it. Functions
+ * of ours that loop in C look at
  * the flag themselves (guard_check).
  *
- * The compiler is off. Debian's LuaJIT ends the process when an allocation is refused inside compiled code (lj_err_mem reads
- * the frame of the last C call, which by then may be anything; later versions take it from the trace): with a memory limit
- * that is within every script's reach. lua_test.c has the script ("kept[#kept + 1] = {i}" in a loop). Scripts that call the API
- * run no slower for it (bench/lua_bench.c); hooks stop everything, on any number of threads; and nothing needs executable memory.
+ * The compiler is off. Debian's LuaJIT ends the process when an allocation is refused inside
+ * compiled code (lj_err_mem reads
+ * the frame of the last C call, which by then may be anything; later versions take it from the
+ * trace): with a memory limit
+ * that is within every script's reach. lua_test.c has the script ("kept[#kept + 1] = {i}" in a
+ * loop). Scripts that call the API
+ * run no slower for it (bench/lua_bench.c); hooks stop everything, on any number of threads; and
+ * nothing needs executable memory.
  */
 #include "base/mem.h"
 #include "base/must.h"
@@ -24,8 +31,8 @@ enum { TICK_US = 10000 };
 struct guard {
 	lua_State *L;
 	timer_t timer;
-	unsigned depth;	       /* guard_enter nests */
-	struct guard *before;  /* another VM's script under this one on the stack */
+	unsigned depth;          /* guard_enter nests */
+	struct guard *before;    /* another VM's script under this one on the stack */
 	volatile unsigned limit; /* ticks allowed */
 	volatile unsigned run, seen, ticks;
 	volatile bool over;
@@ -42,7 +49,8 @@ static void stop(lua_State *L, lua_Debug *ar)
 	lua_error(L);
 }
 
-/* The tick is also a sample of whose script it is that computes. Nothing else on this thread adds to that counter. */
+/* The tick is also a sample of whose script it is that computes. Nothing else on this thread adds
+ * to that counter. */
 static void sample(void)
 {
 	const struct run *r = run_now;
@@ -90,8 +98,11 @@ struct guard *guard_new(struct vm *vm)
 	struct guard *g = mem_zalloc(MEM_LUA, sizeof *g);
 	if (!g)
 		return NULL;
-	struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = tick_signal(), .sigev_value.sival_ptr = g};
-	struct itimerspec every = {.it_interval.tv_nsec = TICK_US * 1000, .it_value.tv_nsec = TICK_US * 1000};
+	struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID,
+			      .sigev_signo = tick_signal(),
+			      .sigev_value.sival_ptr = g};
+	struct itimerspec every = {.it_interval.tv_nsec = TICK_US * 1000,
+				   .it_value.tv_nsec = TICK_US * 1000};
 	sigset_t set;
 	pthread_once(&once, handle);
 	sigemptyset(&set);

@@ -1,4 +1,5 @@
-/* src/filters/lua/handle.c: the stream handle (lua-filter.md 4.1) and the log methods that every object has. */
+/* src/filters/lua/handle.c: the stream handle (lua-filter.md 4.1) and the log methods that every
+ * object has. */
 #include "filters/lua/lua_int.h"
 #include <arpa/inet.h>
 #include <inttypes.h>

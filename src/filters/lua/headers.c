@@ -1,4 +1,5 @@
-/* src/filters/lua/headers.c: the headers object (lua-filter.md 4.2), for both heads and both sets of trailers. */
+/* src/filters/lua/headers.c: the headers object (lua-filter.md 4.2), for both heads and both sets
+ * of trailers. */
 #include "base/must.h"
 #include "filters/lua/lua_int.h"
 #ifdef __SSE2__
@@ -82,7 +83,8 @@ int headers_next(lua_State *L)
 	return 2;
 }
 
-/* The object itself is the state of the loop: no closure is made. Only a loop inside a loop over the same object gets an
+/* The object itself is the state of the loop: no closure is made. Only a loop inside a loop over
+ * the same object gets an
  * object of its own. */
 int headers_pairs(lua_State *L, struct obj *o)
 {
@@ -101,7 +103,8 @@ int headers_pairs(lua_State *L, struct obj *o)
 
 /* --- what may be written --- */
 
-struct str headers_checked_name(lua_State *L, struct str name, const struct head *h, enum field_id *id)
+struct str headers_checked_name(lua_State *L, struct str name, const struct head *h,
+				enum field_id *id)
 {
 	bool response = h->is_response;
 	*id = obj_name_id(name);
@@ -130,7 +133,8 @@ static bool all_plain(struct str s)
 	const __m128i most = _mm_set1_epi8(0x1f), del = _mm_set1_epi8(0x7f);
 	for (; i + 16 <= s.n; i += 16) {
 		__m128i x = _mm_loadu_si128((const __m128i *)(s.p + i));
-		__m128i bad = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, most), x), _mm_cmpeq_epi8(x, del));
+		__m128i bad = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, most), x),
+					   _mm_cmpeq_epi8(x, del));
 		if (_mm_movemask_epi8(bad))
 			return false;
 	}
@@ -156,7 +160,8 @@ static struct head *writable(lua_State *L, struct obj *o)
 	if (h == r->head) {
 		if (r->continued)
 			luaL_error(L, "header map can no longer be modified");
-		if (r->kind == LEG_REQUEST && ((const struct lua_filter *)r->self->config)->clear_route_cache)
+		if (r->kind == LEG_REQUEST &&
+		    ((const struct lua_filter *)r->self->config)->clear_route_cache)
 			exch_clear_route(r->ex);
 		r->modified = true;
 	}
@@ -298,7 +303,8 @@ static int remove_all(lua_State *L)
 		return 0;
 	}
 	if (id == FIELD_CONTENT_LENGTH && h == run_now->head)
-		run_now->leg->size_fixed = false; /* asks for chunked, also for a body the script has set */
+		run_now->leg->size_fixed =
+			false; /* asks for chunked, also for a body the script has set */
 	head_remove_id(h, id);
 	return 0;
 }
@@ -331,7 +337,8 @@ int headers_handle(lua_State *L)
 		return 1;
 	struct run *r = run_now;
 	first_touch(L, r->head);
-	obj_push(L, OBJ_HEADERS, PLACE_HEADERS, r->kind == LEG_REQUEST ? HEADERS_REQUEST : HEADERS_RESPONSE);
+	obj_push(L, OBJ_HEADERS, PLACE_HEADERS,
+		 r->kind == LEG_REQUEST ? HEADERS_REQUEST : HEADERS_RESPONSE);
 	return 1;
 }
 
@@ -353,7 +360,8 @@ void headers_push_trailers(lua_State *L)
 		return;
 	}
 	first_touch(L, r->leg->trailers);
-	obj_push(L, OBJ_HEADERS, PLACE_TRAILERS, r->kind == LEG_REQUEST ? TRAILERS_REQUEST : TRAILERS_RESPONSE);
+	obj_push(L, OBJ_HEADERS, PLACE_TRAILERS,
+		 r->kind == LEG_REQUEST ? TRAILERS_REQUEST : TRAILERS_RESPONSE);
 }
 
 /* At once when the message has ended; else when it does. The head and the body go on meanwhile. */
@@ -366,13 +374,17 @@ int headers_handle_trailers(lua_State *L)
 		return 1;
 	}
 	run_may_yield(L);
-	if (!r->continued && exch_gathered(r->ex, (enum leg_kind)r->kind)) { /* here already; Envoy would have let the head go */
+	if (!r->continued &&
+	    exch_gathered(
+		    r->ex,
+		    (enum leg_kind)r->kind)) { /* here already; Envoy would have let the head go */
 		r->continued = r->saw_body = r->end_stream = true;
 		headers_push_trailers(L);
 		return 1;
 	}
 	/* Made now, where running out of memory is an ordinary error: the trailers come later. */
-	obj_push(L, OBJ_HEADERS, PLACE_TRAILERS, r->kind == LEG_REQUEST ? TRAILERS_REQUEST : TRAILERS_RESPONSE);
+	obj_push(L, OBJ_HEADERS, PLACE_TRAILERS,
+		 r->kind == LEG_REQUEST ? TRAILERS_REQUEST : TRAILERS_RESPONSE);
 	return run_yield(L, PENDING_TRAILERS);
 }
 
@@ -413,7 +425,10 @@ void headers_from_table(lua_State *L, int at, struct head *h, bool call)
 		enum field_id id;
 		int type = lua_type(L, -1);
 		if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TTABLE)
-			luaL_error(L, "header values must be strings, numbers or lists of them, got %s", luaL_typename(L, -1));
+			luaL_error(
+				L,
+				"header values must be strings, numbers or lists of them, got %s",
+				luaL_typename(L, -1));
 		if (!call && name.n && name.p[0] == ':' && !str_eq(name, STR(":status"))) {
 			lua_pop(L, 1); /* has no meaning in an answer */
 			continue;
@@ -433,7 +448,9 @@ void headers_from_table(lua_State *L, int at, struct head *h, bool call)
 		for (int i = 1; i <= n; i++) {
 			lua_rawgeti(L, -1, i);
 			if (!lua_isstring(L, -1))
-				luaL_error(L, "header values must be strings, numbers or lists of them, got %s",
+				luaL_error(L,
+					   "header values must be strings, numbers or lists of "
+					   "them, got %s",
 					   luaL_typename(L, -1));
 			add_pair(L, h, id, name, call);
 			lua_pop(L, 1);

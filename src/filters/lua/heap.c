@@ -1,11 +1,12 @@
-/* src/filters/lua/heap.c: a VM's memory. Small pieces come from size classes that one thread owns: no lock, no call into
+/* src/filters/lua/heap.c: a VM's memory. Small pieces come from size classes that one thread owns:
+ * no lock, no call into
  * the C library once a VM is warm. */
 #include "base/mem.h"
 #include "base/must.h"
 #include "filters/lua/lua_int.h"
 
 enum {
-	FINE = 16,	   /* classes of 16 bytes up to 512 … */
+	FINE = 16, /* classes of 16 bytes up to 512 … */
 	FINE_MOST = 512,
 	CLASS_MOST = 16384, /* … then four for each doubling */
 	BLOCK = 64 * 1024
@@ -33,7 +34,8 @@ static bool block_new(struct heap *h)
 	return true;
 }
 
-/* The first block is there from the start: lua_newstate needs less, and does not survive a refusal in its middle. */
+/* The first block is there from the start: lua_newstate needs less, and does not survive a refusal
+ * in its middle. */
 bool heap_init(struct heap *h, size_t limit)
 {
 	*h = (struct heap){.limit = limit, .run_most = SIZE_MAX};
@@ -111,11 +113,13 @@ static void *small_alloc(struct heap *h, unsigned c)
 }
 
 #ifdef __SANITIZE_ADDRESS__
-/* Each piece by itself, so that the sanitizer sees what touches it late; but for what lua_newstate took. */
+/* Each piece by itself, so that the sanitizer sees what touches it late; but for what lua_newstate
+ * took. */
 static bool in_blocks(const struct heap *h, const void *p, size_t n)
 {
 	const char *first = (const char *)h->first;
-	return p ? (const char *)p > first && (const char *)p < first + BLOCK : h->opening && n <= CLASS_MOST;
+	return p ? (const char *)p > first && (const char *)p < first + BLOCK
+		 : h->opening && n <= CLASS_MOST;
 }
 #else
 static bool in_blocks(const struct heap *h, const void *p, size_t n)
@@ -143,7 +147,8 @@ static void piece_free(struct heap *h, void *p, size_t n)
 	mem_free(MEM_LUA, b);
 }
 
-/* Making smaller never fails: then the piece stays as large as it was (and, when Lua later gives it back as a small one, it
+/* Making smaller never fails: then the piece stays as large as it was (and, when Lua later gives it
+ * back as a small one, it
  * becomes one; its own memory goes with the heap). */
 static void *resize(struct heap *h, void *p, size_t old, size_t n)
 {

@@ -1,7 +1,9 @@
 /* src/filters/lua/httpcall.c: httpCall() (lua-filter.md 6).
  *
- * A call has its own arena: it may outlive the exchange (asynchronous). Events of the upstream only mark; a task takes them up
- * in phase 3. A synchronous call belongs to a run; when the exchange ends first, the run cancels it.
+ * A call has its own arena: it may outlive the exchange (asynchronous). Events of the upstream only
+ * mark; a task takes them up
+ * in phase 3. A synchronous call belongs to a run; when the exchange ends first, the run cancels
+ * it.
  */
 #include "base/mem.h"
 #include "base/must.h"
@@ -155,7 +157,8 @@ static void read_arguments(lua_State *L, struct call_options *o)
 	}
 	if (lua_gettop(L) >= 6) {
 		if (!lua_isboolean(L, 6))
-			luaL_error(L, "http call asynchronous flag must be 'true', 'false', or empty");
+			luaL_error(L,
+				   "http call asynchronous flag must be 'true', 'false', or empty");
 		o->asynchronous = lua_toboolean(L, 6);
 	}
 	o->timeout_ms = timeout_arg(L, 5, false);
@@ -175,7 +178,8 @@ static struct str own_address(const struct exchange *ex)
 }
 
 /* What Envoy's client adds to the script's fields. */
-static bool add_own_fields(struct lua_call *c, const struct exchange *ex, const struct call_options *o, uint64_t timeout_ms)
+static bool add_own_fields(struct lua_call *c, const struct exchange *ex,
+			   const struct call_options *o, uint64_t timeout_ms)
 {
 	struct head *h = &c->head;
 	if (o->xff) {
@@ -204,7 +208,8 @@ static bool add_own_fields(struct lua_call *c, const struct exchange *ex, const 
 
 /* --- the call --- */
 
-/* A call of which only the head is filled. An error in the script's table leaves it to the next one. */
+/* A call of which only the head is filled. An error in the script's table leaves it to the next
+ * one. */
 static struct lua_call *prepare(lua_State *L, struct vm *vm)
 {
 	struct lua_call *c = vm->preparing;
@@ -219,14 +224,17 @@ static struct lua_call *prepare(lua_State *L, struct vm *vm)
 	if (!head_init(&c->head, &c->arena, false, 24))
 		obj_no_memory(L);
 	headers_from_table(L, 3, &c->head, true);
-	if (!head_has(&c->head, FIELD_METHOD) || !head_has(&c->head, FIELD_PATH) || !head_has(&c->head, FIELD_AUTHORITY))
-		luaL_error(L, "http call headers must include ':path', ':method', and ':authority'");
+	if (!head_has(&c->head, FIELD_METHOD) || !head_has(&c->head, FIELD_PATH) ||
+	    !head_has(&c->head, FIELD_AUTHORITY))
+		luaL_error(L,
+			   "http call headers must include ':path', ':method', and ':authority'");
 	if (!respond_request_ok(&c->head))
 		luaL_error(L, "http call headers ':path', ':method' or ':authority' are invalid");
 	return c;
 }
 
-/* A policy that retries nothing: Envoy's client does not either, not even on a connection that was lost. */
+/* A policy that retries nothing: Envoy's client does not either, not even on a connection that was
+ * lost. */
 static const struct retry_policy no_retry;
 
 int httpcall_handle(lua_State *L)
@@ -250,7 +258,8 @@ int httpcall_handle(lua_State *L)
 	if (vm->ncalls >= ex->model->options.max_calls)
 		return luaL_error(L, "too many http calls in flight");
 	struct lua_call *c = prepare(L, vm);
-	uint64_t ms = o.timeout_ms >= 1e15 ? 0 : (uint64_t)o.timeout_ms, most = ex->hcm->max_stream_duration_us;
+	uint64_t ms = o.timeout_ms >= 1e15 ? 0 : (uint64_t)o.timeout_ms,
+		 most = ex->hcm->max_stream_duration_us;
 	if (!add_own_fields(c, ex, &o, ms))
 		obj_no_memory(L);
 	if (!most)

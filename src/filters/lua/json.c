@@ -1,4 +1,5 @@
-/* src/filters/lua/json.c: the module "json" ("cjson"): encode, decode, null. RFC 8259; numbers as %.14g, as lua-cjson. */
+/* src/filters/lua/json.c: the module "json" ("cjson"): encode, decode, null. RFC 8259; numbers as
+ * %.14g, as lua-cjson. */
 #include "filters/lua/lua_int.h"
 #include <math.h>
 #include <stdio.h>
@@ -51,7 +52,13 @@ static void put_string(struct out *o, struct str s)
 	*q++ = '"';
 	for (size_t i = 0; i < s.n; i++) {
 		unsigned char c = (unsigned char)s.p[i];
-		const char *two = c == '"' ? "\\\"" : c == '\\' ? "\\\\" : c == '/' ? "\\/" : c == '\n' ? "\\n" : c == '\r' ? "\\r" : c == '\t' ? "\\t" : NULL;
+		const char *two = c == '"'    ? "\\\""
+				  : c == '\\' ? "\\\\"
+				  : c == '/'  ? "\\/"
+				  : c == '\n' ? "\\n"
+				  : c == '\r' ? "\\r"
+				  : c == '\t' ? "\\t"
+					      : NULL;
 		if (two) {
 			*q++ = two[0];
 			*q++ = two[1];
@@ -111,11 +118,13 @@ static void encode_table(struct out *o, int at, unsigned depth)
 		char number[32];
 		struct str key;
 		if (lua_type(L, -2) == LUA_TNUMBER) {
-			key = (struct str){number, (size_t)snprintf(number, sizeof number, "%.14g", lua_tonumber(L, -2))};
+			key = (struct str){number, (size_t)snprintf(number, sizeof number, "%.14g",
+								    lua_tonumber(L, -2))};
 		} else if (lua_type(L, -2) == LUA_TSTRING) {
 			key.p = lua_tolstring(L, -2, &key.n);
 		} else {
-			luaL_error(L, "Cannot serialise %s: table key must be a number or string", luaL_typename(L, -2));
+			luaL_error(L, "Cannot serialise %s: table key must be a number or string",
+				   luaL_typename(L, -2));
 			return;
 		}
 		if (!first)
@@ -192,7 +201,8 @@ static _Noreturn void wrong(struct in *in, const char *what)
 
 static void blanks(struct in *in)
 {
-	while (in->p < in->end && (*in->p == ' ' || *in->p == '\t' || *in->p == '\n' || *in->p == '\r'))
+	while (in->p < in->end &&
+	       (*in->p == ' ' || *in->p == '\t' || *in->p == '\n' || *in->p == '\r'))
 		in->p++;
 }
 
@@ -203,7 +213,10 @@ static unsigned hex4(struct in *in)
 		wrong(in, "four hexadecimal digits");
 	for (int i = 0; i < 4; i++) {
 		char c = in->p[i];
-		int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+		int d = c >= '0' && c <= '9'   ? c - '0'
+			: c >= 'a' && c <= 'f' ? c - 'a' + 10
+			: c >= 'A' && c <= 'F' ? c - 'A' + 10
+					       : -1;
 		if (d < 0)
 			wrong(in, "four hexadecimal digits");
 		v = v << 4 | (unsigned)d;

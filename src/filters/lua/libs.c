@@ -1,7 +1,10 @@
-/* src/filters/lua/libs.c: the globals of scripts, by level of trust (design.md 4, robustness.md L4).
+/* src/filters/lua/libs.c: the globals of scripts, by level of trust (design.md 4, robustness.md
+ * L4).
  *
- * Every script gets its own table of globals and its own copies of the library tables. Written in Lua where that is short;
- * the functions made here share an empty, sealed environment, so that getfenv cannot lead from one script to another.
+ * Every script gets its own table of globals and its own copies of the library tables. Written in
+ * Lua where that is short;
+ * the functions made here share an empty, sealed environment, so that getfenv cannot lead from one
+ * script to another.
  */
 #include "base/must.h"
 #include "filters/lua/lua_int.h"
@@ -14,7 +17,8 @@ enum { MODULE_MOST = 1024 * 1024 };
 
 static const char LIBS[] =
 	"local raw, host, MARK = ...\n"
-	"local type, next, select, error, tostring, pcall = raw.type, raw.next, raw.select, raw.error, raw.tostring, raw.pcall\n"
+	"local type, next, select, error, tostring, pcall = raw.type, raw.next, raw.select, "
+	"raw.error, raw.tostring, raw.pcall\n"
 	"local getmetatable, setmetatable, rload = raw.getmetatable, raw.setmetatable, raw.load\n"
 	"local ripairs, pairs, oipairs = raw.ipairs, host.pairs, host.ipairs\n"
 	"local gsub, gmatch, sub = raw.string.gsub, raw.string.gmatch, raw.string.sub\n"
@@ -22,7 +26,8 @@ static const char LIBS[] =
 	"  if type(t) == 'table' and getmetatable(t) ~= nil then return oipairs(t) end\n"
 	"  return ripairs(t)\n"
 	"end\n"
-	/* The handler of an error runs after unwinding: it can loop no longer than anything else. */
+	/* The handler of an error runs after unwinding: it can loop no longer than anything else.
+	 * */
 	"local function handled(h, ok, ...)\n"
 	"  if ok then return true, ... end\n"
 	"  return false, select(2, pcall(h, ...))\n"
@@ -36,8 +41,10 @@ static const char LIBS[] =
 	"  if what == 'count' then return raw.collectgarbage('count') end\n"
 	"  return 0\n"
 	"end\n"
-	/* Coroutines: a yield for the host (its first value is MARK) is passed up to the hook's coroutine, its results down. */
-	"local create, resume, yield, status, running = raw.coroutine.create, raw.coroutine.resume, raw.coroutine.yield,\n"
+	/* Coroutines: a yield for the host (its first value is MARK) is passed up to the hook's
+	 * coroutine, its results down. */
+	"local create, resume, yield, status, running = raw.coroutine.create, "
+	"raw.coroutine.resume, raw.coroutine.yield,\n"
 	"  raw.coroutine.status, raw.coroutine.running\n"
 	"local hosted, waiting = host.hosted, setmetatable({}, {__mode = 'k'})\n"
 	"local busy = 'cannot resume non-suspended coroutine'\n"
@@ -90,9 +97,12 @@ static const char LIBS[] =
 	"  return c\n"
 	"end\n"
 	"local strings = copy(raw.string, {dump = true})\n"
-	"strings.find, strings.match, strings.gmatch, strings.gsub = host.find, host.match, host.gmatch, host.gsub\n"
-	/* Methods of strings: the library as it is, then what the running script has added to its own copy. */
-	"local shared = setmetatable(copy(strings), {__index = host.string_method, __metatable = false})\n"
+	"strings.find, strings.match, strings.gmatch, strings.gsub = host.find, host.match, "
+	"host.gmatch, host.gsub\n"
+	/* Methods of strings: the library as it is, then what the running script has added to its
+	 * own copy. */
+	"local shared = setmetatable(copy(strings), {__index = host.string_method, __metatable = "
+	"false})\n"
 	"local mt = getmetatable('')\n"
 	"mt.__index, mt.__metatable = shared, false\n"
 	"local tables = copy(raw.table)\n"
@@ -103,11 +113,15 @@ static const char LIBS[] =
 	"  for name in gmatch(names, '%S+') do c[name] = t[name] end\n"
 	"  return c\n"
 	"end\n"
-	"local base = pick(raw, 'assert error _VERSION getmetatable next pcall print rawequal rawget rawset select setmetatable tonumber '\n"
+	"local base = pick(raw, 'assert error _VERSION getmetatable next pcall print rawequal "
+	"rawget rawset select setmetatable tonumber '\n"
 	"  .. 'tostring type unpack gcinfo')\n"
-	"base.pairs, base.ipairs, base.xpcall, base.load, base.loadstring = pairs, ipairs, xpcall, load, load\n"
-	"base.collectgarbage, base.getfenv, base.setfenv, base.rawlen = collectgarbage, host.getfenv, host.setfenv, host.rawlen\n"
-	/* require: sources only, from configured folders (all folders at full trust), and what postern brings along. */
+	"base.pairs, base.ipairs, base.xpcall, base.load, base.loadstring = pairs, ipairs, xpcall, "
+	"load, load\n"
+	"base.collectgarbage, base.getfenv, base.setfenv, base.rawlen = collectgarbage, "
+	"host.getfenv, host.setfenv, host.rawlen\n"
+	/* require: sources only, from configured folders (all folders at full trust), and what
+	 * postern brings along. */
 	"local function module_text(name, path, allowed, read)\n"
 	"  local tried, file = {}, gsub(name, '%.', '/')\n"
 	"  for template in gmatch(path, '[^;]+') do\n"
@@ -121,28 +135,35 @@ static const char LIBS[] =
 	"local function c_module(name, cpath, loadlib)\n"
 	"  local file = gsub(name, '%.', '/')\n"
 	"  for template in gmatch(cpath, '[^;]+') do\n"
-	"    local f = loadlib(gsub(template, '%?', function() return file end), 'luaopen_' .. gsub(gsub(name, '^.*%-', ''), '%.', '_'))\n"
+	"    local f = loadlib(gsub(template, '%?', function() return file end), 'luaopen_' .. "
+	"gsub(gsub(name, '^.*%-', ''), '%.', '_'))\n"
 	"    if f then return f end\n"
 	"  end\n"
 	"end\n"
 	/* What postern brings along: fresh tables for each script. */
 	"local algorithms = {'sha1', 'sha224', 'sha256', 'sha384', 'sha512'}\n"
 	"local builtin = {}\n"
-	"function builtin.json() return {encode = host.json_encode, decode = host.json_decode, null = host.json_null} end\n"
+	"function builtin.json() return {encode = host.json_encode, decode = host.json_decode, "
+	"null = host.json_null} end\n"
 	"builtin.cjson = builtin.json\n"
 	"builtin['cjson.safe'] = function()\n"
-	"  local function safe(f) return function(v) local ok, r = pcall(f, v) if ok then return r end return nil, r end end\n"
-	"  return {encode = safe(host.json_encode), decode = safe(host.json_decode), null = host.json_null}\n"
+	"  local function safe(f) return function(v) local ok, r = pcall(f, v) if ok then return r "
+	"end return nil, r end end\n"
+	"  return {encode = safe(host.json_encode), decode = safe(host.json_decode), null = "
+	"host.json_null}\n"
 	"end\n"
-	"function builtin.base64() return {encode = host.base64_encode, decode = host.base64_decode} end\n"
+	"function builtin.base64() return {encode = host.base64_encode, decode = "
+	"host.base64_decode} end\n"
 	"function builtin.sha256()\n"
-	"  return {hex = function(s) return host.digest('sha256', nil, s) end, raw = function(s) return host.digest('sha256', nil, s, true) end}\n"
+	"  return {hex = function(s) return host.digest('sha256', nil, s) end, raw = function(s) "
+	"return host.digest('sha256', nil, s, true) end}\n"
 	"end\n"
 	"function builtin.hmac()\n"
 	"  local m = {}\n"
 	"  for i = 1, #algorithms do\n"
 	"    local a = algorithms[i]\n"
-	"    m[a] = function(key, data, raw_bytes) return host.digest(a, key, data, raw_bytes) end\n"
+	"    m[a] = function(key, data, raw_bytes) return host.digest(a, key, data, raw_bytes) "
+	"end\n"
 	"  end\n"
 	"  return m\n"
 	"end\n"
@@ -152,26 +173,30 @@ static const char LIBS[] =
 	"  function dict:get(k) return host.shared_get(self[1] .. k) end\n"
 	"  function dict:set(k, v, ttl) return host.shared_set(self[1] .. k, v, ttl) end\n"
 	"  function dict:add(k, v, ttl) return host.shared_set(self[1] .. k, v, ttl, true) end\n"
-	"  function dict:incr(k, by, initial, ttl) return host.shared_incr(self[1] .. k, by or 1, initial, ttl) end\n"
+	"  function dict:incr(k, by, initial, ttl) return host.shared_incr(self[1] .. k, by or 1, "
+	"initial, ttl) end\n"
 	"  function dict:delete(k) return host.shared_set(self[1] .. k, nil) end\n"
 	"  function dict:ttl(k) return host.shared_ttl(self[1] .. k) end\n"
 	"  return function(name) return setmetatable({tostring(name) .. '\\0'}, dict) end\n"
 	"end\n"
 	"local function find_module(name, env, package, allowed, loadlib)\n"
-	"  if type(name) ~= 'string' then error(\"bad argument #1 to 'require' (string expected, got \" .. type(name) .. ')', 3) end\n"
+	"  if type(name) ~= 'string' then error(\"bad argument #1 to 'require' (string expected, "
+	"got \" .. type(name) .. ')', 3) end\n"
 	"  if #name > 256 then error('module name is too long', 3) end\n"
 	"  local loader = package.preload[name]\n"
 	"  if loader then return loader end\n"
 	"  local text, at = module_text(name, package.path, allowed, host.read)\n"
 	"  if text then\n"
 	"    local f, e = rload(text, '@' .. at, 't', env)\n"
-	"    if not f then error(\"error loading module '\" .. name .. \"' from file '\" .. at .. \"':\\n\\t\" .. e, 3) end\n"
+	"    if not f then error(\"error loading module '\" .. name .. \"' from file '\" .. at .. "
+	"\"':\\n\\t\" .. e, 3) end\n"
 	"    return f\n"
 	"  end\n"
 	"  loader = loadlib and c_module(name, package.cpath, loadlib)\n"
 	"  loader = loader or builtin[name]\n"
 	"  if loader then return loader end\n"
-	"  error(\"module '\" .. name .. \"' not found:\\n\\tno field package.preload['\" .. name .. \"']\" .. at, 3)\n"
+	"  error(\"module '\" .. name .. \"' not found:\\n\\tno field package.preload['\" .. name "
+	".. \"']\" .. at, 3)\n"
 	"end\n"
 	"local function make_require(env, package, allowed, loadlib)\n"
 	"  return function(name)\n"
@@ -179,7 +204,8 @@ static const char LIBS[] =
 	"    if loaded[name] ~= nil then return loaded[name] end\n"
 	"    local loader = find_module(name, env, package, allowed, loadlib)\n"
 	"    local result = loader(name)\n"
-	"    if result ~= nil then loaded[name] = result elseif loaded[name] == nil then loaded[name] = true end\n"
+	"    if result ~= nil then loaded[name] = result elseif loaded[name] == nil then "
+	"loaded[name] = true end\n"
 	"    return loaded[name]\n"
 	"  end\n"
 	"end\n"
@@ -188,9 +214,11 @@ static const char LIBS[] =
 	"  local function read(self, what)\n"
 	"    if text == nil then error('attempt to use a closed file', 2) end\n"
 	"    what = what or '*l'\n"
-	"    if what == '*a' or what == 'a' then local s = sub(text, at) at = #text + 1 return s end\n"
+	"    if what == '*a' or what == 'a' then local s = sub(text, at) at = #text + 1 return s "
+	"end\n"
 	"    if at > #text then return nil end\n"
-	"    if type(what) == 'number' then local s = sub(text, at, at + what - 1) at = at + #s return s end\n"
+	"    if type(what) == 'number' then local s = sub(text, at, at + what - 1) at = at + #s "
+	"return s end\n"
 	"    local e = raw.string.find(text, '\\n', at, true)\n"
 	"    local s = sub(text, at, e and e - 1 or #text)\n"
 	"    at = (e or #text) + 1\n"
@@ -204,7 +232,8 @@ static const char LIBS[] =
 	/* Reading only, below the folders that require may use. */
 	"local function make_open(folders)\n"
 	"  return function(path, mode)\n"
-	"    if mode ~= nil and mode ~= 'r' and mode ~= 'rb' then return nil, tostring(path) .. ': Permission denied', 13 end\n"
+	"    if mode ~= nil and mode ~= 'r' and mode ~= 'rb' then return nil, tostring(path) .. ': "
+	"Permission denied', 13 end\n"
 	"    for i = 1, #folders do\n"
 	"      local text = host.read(path, folders[i])\n"
 	"      if text then return reader(text) end\n"
@@ -213,9 +242,11 @@ static const char LIBS[] =
 	"  end\n"
 	"end\n"
 	"local STANDARD, STRICT, FULL = 0, 1, 2\n"
-	"local default_path = './?.lua;/usr/local/share/lua/5.1/?.lua;/usr/local/share/lua/5.1/?/init.lua;'\n"
+	"local default_path = "
+	"'./?.lua;/usr/local/share/lua/5.1/?.lua;/usr/local/share/lua/5.1/?/init.lua;'\n"
 	"  .. '/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua'\n"
-	"local default_cpath = './?.so;/usr/local/lib/lua/5.1/?.so;/usr/lib/x86_64-linux-gnu/lua/5.1/?.so'\n"
+	"local default_cpath = "
+	"'./?.so;/usr/local/lib/lua/5.1/?.so;/usr/lib/x86_64-linux-gnu/lua/5.1/?.so'\n"
 	"local function join(list, rest)\n"
 	"  if #list == 0 then return rest end\n"
 	"  return raw.table.concat(list, ';') .. ';' .. rest\n"
@@ -240,12 +271,14 @@ static const char LIBS[] =
 	"  env.package = package\n"
 	"  env.jit = pick(raw.jit, 'version version_num os arch')\n"
 	"  if level == FULL then\n"
-	"    for name, lib in next, full do env[name] = type(lib) == 'table' and copy(lib) or lib end\n"
+	"    for name, lib in next, full do env[name] = type(lib) == 'table' and copy(lib) or lib "
+	"end\n"
 	"    env.package.loadlib, env.ffi = full.package.loadlib, nil\n"
 	"    env.package, package.loadlib = package, full.package.loadlib\n"
 	"    package.loaded.ffi = full.ffi\n"
 	"    env.require = make_require(env, package, nil, full.package.loadlib)\n"
-	"    env.loadfile, env.dofile, env.newproxy, env.collectgarbage = raw.loadfile, raw.dofile, raw.newproxy, raw.collectgarbage\n"
+	"    env.loadfile, env.dofile, env.newproxy, env.collectgarbage = raw.loadfile, "
+	"raw.dofile, raw.newproxy, raw.collectgarbage\n"
 	"    env.string.dump = raw.string.dump\n"
 	"  else\n"
 	"    env.os = pick(raw.os, 'time date difftime clock getenv')\n"
@@ -253,7 +286,8 @@ static const char LIBS[] =
 	"    env.io = {open = make_open(folders)}\n"
 	"    env.require = make_require(env, package, allowed)\n"
 	"  end\n"
-	"  for name in gmatch('string table math bit coroutine os io debug package jit _G', '%S+') do package.loaded[name] = env[name] end\n"
+	"  for name in gmatch('string table math bit coroutine os io debug package jit _G', '%S+') "
+	"do package.loaded[name] = env[name] end\n"
 	"  return env\n"
 	"end\n";
 
@@ -355,7 +389,8 @@ static int set_fenv(lua_State *L)
 	return 1;
 }
 
-/* read(path [, folder]): the file's text, or nil. With a folder it must lie below it, symbolic links resolved. */
+/* read(path [, folder]): the file's text, or nil. With a folder it must lie below it, symbolic
+ * links resolved. */
 static int read_module(lua_State *L)
 {
 	const char *path = luaL_checkstring(L, 1), *folder = luaL_optstring(L, 2, NULL);
@@ -363,13 +398,15 @@ static int read_module(lua_State *L)
 	if (folder) {
 		char *real = realpath(path, NULL), *below = realpath(*folder ? folder : ".", NULL);
 		size_t n = below ? strlen(below) : 0;
-		bool ok = real && below && strncmp(real, below, n) == 0 && (real[n] == '/' || strcmp(below, "/") == 0);
+		bool ok = real && below && strncmp(real, below, n) == 0 &&
+			  (real[n] == '/' || strcmp(below, "/") == 0);
 		free(real);
 		free(below);
 		if (!ok)
 			return 0;
 	}
-	char *p = lua_newuserdata(L, MODULE_MOST); /* nothing that an error could leak is open while Lua allocates */
+	char *p = lua_newuserdata(
+		L, MODULE_MOST); /* nothing that an error could leak is open while Lua allocates */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
 	ssize_t got = -1;
@@ -403,7 +440,8 @@ static void host_function(lua_State *L, const char *name, lua_CFunction fn)
 	lua_setfield(L, -2, name);
 }
 
-/* The table `host`: stack 1 and 2 are the API's two tables; sealed is the environment of our functions. */
+/* The table `host`: stack 1 and 2 are the API's two tables; sealed is the environment of our
+ * functions. */
 static void push_host(lua_State *L, struct vm *vm, int sealed)
 {
 	static const luaL_Reg fenv[] = {{"getfenv", get_fenv}, {"setfenv", set_fenv}, {NULL, NULL}};

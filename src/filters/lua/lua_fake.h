@@ -1,6 +1,7 @@
 /* src/filters/lua/lua_fake.h
  *
- * For lua_test.c and bench/lua_bench.c: the real exchange between a scripted client and a scripted origin (a terminal filter),
+ * For lua_test.c and bench/lua_bench.c: the real exchange between a scripted client and a scripted
+ * origin (a terminal filter),
  * and calls (upstream/call.h) whose answers the test writes. No sockets.
  */
 #pragma once
@@ -35,10 +36,10 @@ static struct fake_answer {
 	const char *const (*fields)[2];
 	unsigned nfields;
 	const char *body;
-} *fake_answer;
+} * fake_answer;
 static struct loop *fake_loop;
 static bool fake_call_refused; /* call_open returns NULL */
-static bool fake_quiet;	       /* requests of calls are not noted */
+static bool fake_quiet;        /* requests of calls are not noted */
 
 static void fake_fire(struct task *t)
 {
@@ -71,11 +72,13 @@ static void fake_note(struct fake_call *f, const struct head *h)
 {
 	size_t at = 0;
 	for (unsigned i = 0; i < h->n && !fake_quiet; i++)
-		at += (size_t)snprintf(f->request + at, sizeof f->request - at, "%.*s: %.*s\n", (int)h->f[i].name_n, h->f[i].name_p,
-				       (int)h->f[i].value_n, h->f[i].value_p);
+		at += (size_t)snprintf(f->request + at, sizeof f->request - at, "%.*s: %.*s\n",
+				       (int)h->f[i].name_n, h->f[i].name_p, (int)h->f[i].value_n,
+				       h->f[i].value_p);
 }
 
-struct call *call_open(struct upstream *u, const struct call_request *rq, void (*event)(struct call *c), void *owner)
+struct call *call_open(struct upstream *u, const struct call_request *rq,
+		       void (*event)(struct call *c), void *owner)
 {
 	struct fake_call *f = fake_call_refused ? NULL : calloc(1, sizeof *f);
 	if (!f)
@@ -99,7 +102,8 @@ struct call *call_open(struct upstream *u, const struct call_request *rq, void (
 void call_send(struct call *c, struct chain *bytes, bool end, const struct head *trailers)
 {
 	struct fake_call *f = (struct fake_call *)c;
-	size_t at = strlen(f->request), n = bytes->n < sizeof f->request - at - 2 ? bytes->n : sizeof f->request - at - 2;
+	size_t at = strlen(f->request),
+	       n = bytes->n < sizeof f->request - at - 2 ? bytes->n : sizeof f->request - at - 2;
 	f->request[at++] = '\n';
 	chain_read(bytes, 0, f->request + at, n);
 	f->ended = end;
@@ -151,8 +155,9 @@ static enum verdict origin_request(struct exchange *ex, const struct filter_cfg 
 	size_t at = 0;
 	const struct head *h = &ex->req.head;
 	for (unsigned i = 0; i < h->n; i++)
-		at += (size_t)snprintf(fake_origin + at, sizeof fake_origin - at, "%.*s: %.*s\n", (int)h->f[i].name_n, h->f[i].name_p,
-				       (int)h->f[i].value_n, h->f[i].value_p);
+		at += (size_t)snprintf(fake_origin + at, sizeof fake_origin - at, "%.*s: %.*s\n",
+				       (int)h->f[i].name_n, h->f[i].name_p, (int)h->f[i].value_n,
+				       h->f[i].value_p);
 	snprintf(fake_origin + at, sizeof fake_origin - at, "\n");
 	fake_origin_asked++;
 	fake_origin_ended = ex->req.ended;
@@ -185,7 +190,8 @@ static void port_over(struct exchange *ex, bool cut)
 {
 	fake_overs++;
 }
-static const struct exch_port fake_port = {.output = port_output, .room = port_room, .over = port_over};
+static const struct exch_port fake_port = {
+	.output = port_output, .room = port_room, .over = port_over};
 
 /* --- the world --- */
 
@@ -228,7 +234,11 @@ static struct doc *fake_config(struct arena *a, const char *script)
 
 static void *fake_compile(struct doc *cfg)
 {
-	struct compile c = {.arena = &world.arena, .diags = &world.diags, .model = world.model, .hcm = &world.hcm, .filter_name = STR("envoy.filters.http.lua")};
+	struct compile c = {.arena = &world.arena,
+			    .diags = &world.diags,
+			    .model = world.model,
+			    .hcm = &world.hcm,
+			    .filter_name = STR("envoy.filters.http.lua")};
 	return filter_lua.compile(&c, cfg);
 }
 
@@ -240,7 +250,8 @@ static void fake_options(struct options *o)
 	o->lua_error_status = 500;
 }
 
-/* scripts[1] NULL: one Lua filter. False: a script does not load; world_close is due all the same. */
+/* scripts[1] NULL: one Lua filter. False: a script does not load; world_close is due all the same.
+ * */
 static bool world_try(const char *const scripts[FAKE_LUA_FILTERS])
 {
 	struct world *w = &world;
@@ -258,9 +269,11 @@ static bool world_try(const char *const scripts[FAKE_LUA_FILTERS])
 	w->peer = (struct exch_peer){.remote = STR("127.0.0.1:1000"), .local = STR("127.0.0.1:80")};
 	w->cluster = (struct cluster_cfg){.name = STR("outbound|443||example.com")};
 	must(map_put(&w->model->clusters_by_name, w->cluster.name, &w->cluster));
-	w->route = (struct route){.name = STR("r"), .vhost = &w->vhost, .path_kind = PATH_PREFIX, .path = STR("/")};
+	w->route = (struct route){
+		.name = STR("r"), .vhost = &w->vhost, .path_kind = PATH_PREFIX, .path = STR("/")};
 	w->route_list[0] = &w->route;
-	w->vhost = (struct vhost){.name = STR("v"), .routes = w->route_list, .nroutes = 1, .config = &w->routes};
+	w->vhost = (struct vhost){
+		.name = STR("v"), .routes = w->route_list, .nroutes = 1, .config = &w->routes};
 	w->routes.any = &w->vhost;
 	w->hcm = (struct hcm_cfg){.stat_prefix = STR("x"),
 				  .filters = w->filters,
@@ -270,15 +283,17 @@ static bool world_try(const char *const scripts[FAKE_LUA_FILTERS])
 				  .limits = h1_default_limits};
 	unsigned n = 0;
 	for (int i = 0; i < FAKE_LUA_FILTERS && scripts[i]; i++) {
-		w->filters[n] = (struct filter_cfg){.type = &filter_lua,
-						    .name = STR("envoy.filters.http.lua"),
-						    .index = n,
-						    .config = fake_compile(fake_config(&w->arena, scripts[i])),
-						    .hcm = &w->hcm};
+		w->filters[n] = (struct filter_cfg){
+			.type = &filter_lua,
+			.name = STR("envoy.filters.http.lua"),
+			.index = n,
+			.config = fake_compile(fake_config(&w->arena, scripts[i])),
+			.hcm = &w->hcm};
 		ok = ok && w->filters[n].config;
 		n++;
 	}
-	w->filters[n] = (struct filter_cfg){.type = &fake_terminal, .name = STR("origin"), .index = n, .hcm = &w->hcm};
+	w->filters[n] = (struct filter_cfg){
+		.type = &fake_terminal, .name = STR("origin"), .index = n, .hcm = &w->hcm};
 	w->hcm.nfilters = n + 1;
 	return ok;
 }
@@ -313,14 +328,19 @@ static void world_close(void)
 }
 
 /* A request has come; head fields after the pseudo fields. */
-static FAKE_MAYBE struct exchange *fake_begin(const char *method, const char *path, const char *const (*fields)[2], unsigned n, int64_t size)
+static FAKE_MAYBE struct exchange *fake_begin(const char *method, const char *path,
+					      const char *const (*fields)[2], unsigned n,
+					      int64_t size)
 {
-	struct exchange *ex = exch_new(&world.env, &fake_port, NULL, &world.peer, world.model, &world.hcm);
+	struct exchange *ex =
+		exch_new(&world.env, &fake_port, NULL, &world.peer, world.model, &world.hcm);
 	if (!ex)
 		return NULL;
 	struct head *h = &ex->req.head;
-	bool ok = head_add_id(h, FIELD_AUTHORITY, STR("example.com")) && head_add_id(h, FIELD_PATH, str_of(path)) &&
-		  head_add_id(h, FIELD_METHOD, str_of(method)) && head_add_id(h, FIELD_SCHEME, STR("http"));
+	bool ok = head_add_id(h, FIELD_AUTHORITY, STR("example.com")) &&
+		  head_add_id(h, FIELD_PATH, str_of(path)) &&
+		  head_add_id(h, FIELD_METHOD, str_of(method)) &&
+		  head_add_id(h, FIELD_SCHEME, STR("http"));
 	for (unsigned i = 0; i < n && ok; i++)
 		ok = head_add(h, str_of(fields[i][0]), str_of(fields[i][1]));
 	if (!ok) {
@@ -339,7 +359,8 @@ static FAKE_MAYBE void fake_client_sends(struct exchange *ex, const char *text, 
 	exch_request_data(ex, &c, end, NULL);
 }
 
-static FAKE_MAYBE bool fake_origin_head(struct exchange *ex, unsigned status, const char *const (*fields)[2], unsigned n, int64_t size)
+static FAKE_MAYBE bool fake_origin_head(struct exchange *ex, unsigned status,
+					const char *const (*fields)[2], unsigned n, int64_t size)
 {
 	struct head *h = &ex->resp.head;
 	bool ok = head_init(h, &ex->arena, true, n + 2) && head_set_status(h, status);
@@ -357,7 +378,8 @@ static FAKE_MAYBE void fake_origin_sends(struct exchange *ex, const char *text, 
 	exch_answer_data(ex, &c, end, NULL);
 }
 
-/* The client takes what is there: "STATUS\nname: value\n…\n\nbody", "" when there is no answer yet. */
+/* The client takes what is there: "STATUS\nname: value\n…\n\nbody", "" when there is no answer yet.
+ * */
 static FAKE_MAYBE const char *fake_answer_text(struct exchange *ex)
 {
 	static char text[1 << 16];
@@ -368,7 +390,8 @@ static FAKE_MAYBE const char *fake_answer_text(struct exchange *ex)
 	const struct head *h = &ex->resp.head;
 	at += (size_t)snprintf(text, sizeof text, "%u\n", h->status);
 	for (unsigned i = h->pseudo; i < h->n; i++)
-		at += (size_t)snprintf(text + at, sizeof text - at, "%.*s: %.*s\n", (int)h->f[i].name_n, h->f[i].name_p, (int)h->f[i].value_n,
+		at += (size_t)snprintf(text + at, sizeof text - at, "%.*s: %.*s\n",
+				       (int)h->f[i].name_n, h->f[i].name_p, (int)h->f[i].value_n,
 				       h->f[i].value_p);
 	text[at++] = '\n';
 	size_t n = ex->resp.out.n < sizeof text - at - 1 ? ex->resp.out.n : sizeof text - at - 1;

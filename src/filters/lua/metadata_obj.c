@@ -1,26 +1,34 @@
-/* src/filters/lua/metadata_obj.c: metadata(), filterContext(), virtualHost(), route() and dynamicMetadata() (lua-filter.md
- * 4.4, 4.5). Static metadata are documents of the model; dynamic metadata are values in the exchange's arena. */
+/* src/filters/lua/metadata_obj.c: metadata(), filterContext(), virtualHost(), route() and
+ * dynamicMetadata() (lua-filter.md
+ * 4.4, 4.5). Static metadata are documents of the model; dynamic metadata are values in the
+ * exchange's arena. */
 #include "filters/lua/lua_int.h"
 #include <stdio.h>
 
-enum { DEEPEST = 100, /* tables in tables */
-       LIST_MOST = 65536 };
+enum {
+	DEEPEST = 100, /* tables in tables */
+	LIST_MOST = 65536
+};
 
 /* --- configuration to Lua --- */
 
-/* Envoy's YAML reader keeps booleans and whole numbers of 32 bits and makes strings of all other numbers; its JSON reader does
+/* Envoy's YAML reader keeps booleans and whole numbers of 32 bits and makes strings of all other
+ * numbers; its JSON reader does
  * not. */
 static void push_number(lua_State *L, const struct doc *d)
 {
 	const char *dot = d->at.file ? strrchr(d->at.file, '.') : NULL;
-	bool json = dot && strcmp(dot, ".json") == 0, hex = d->text.n > 2 && (d->text.p[1] | 0x20) == 'x';
-	bool whole = d->is_int && (hex || (!memchr(d->text.p, '.', d->text.n) && !memchr(d->text.p, 'e', d->text.n) &&
+	bool json = dot && strcmp(dot, ".json") == 0,
+	     hex = d->text.n > 2 && (d->text.p[1] | 0x20) == 'x';
+	bool whole = d->is_int && (hex || (!memchr(d->text.p, '.', d->text.n) &&
+					   !memchr(d->text.p, 'e', d->text.n) &&
 					   !memchr(d->text.p, 'E', d->text.n)));
 	char text[24];
 	if (json || d->text.n == 0 || (whole && d->integer >= INT32_MIN && d->integer <= INT32_MAX))
 		lua_pushnumber(L, d->number);
 	else if (whole)
-		lua_pushlstring(L, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)d->integer));
+		lua_pushlstring(L, text,
+				(size_t)snprintf(text, sizeof text, "%lld", (long long)d->integer));
 	else
 		lua_pushlstring(L, d->text.p, d->text.n);
 }
@@ -38,7 +46,8 @@ static void push_doc(lua_State *L, const struct doc *d, unsigned depth)
 	case DOC_LIST: {
 		lua_createtable(L, (int)d->n, 0);
 		int i = 1;
-		doc_each(c, d) {
+		doc_each(c, d)
+		{
 			push_doc(L, c, depth + 1);
 			lua_rawseti(L, -2, i++);
 		}
@@ -46,7 +55,8 @@ static void push_doc(lua_State *L, const struct doc *d, unsigned depth)
 	}
 	case DOC_MAP:
 		lua_createtable(L, 0, (int)d->n);
-		doc_each(c, d) {
+		doc_each(c, d)
+		{
 			lua_pushlstring(L, c->key.p, c->key.n);
 			push_doc(L, c, depth + 1);
 			lua_rawset(L, -3);
@@ -84,13 +94,13 @@ static const struct doc *document(const struct obj *o)
 	const struct route *route;
 	switch (o->which) {
 	case METADATA_CONTEXT:
-		return r->route && r->route->context ? r->route->context : ((const struct lua_filter *)r->self->config)->context;
+		return r->route && r->route->context
+			       ? r->route->context
+			       : ((const struct lua_filter *)r->self->config)->context;
 	case METADATA_OF_VHOST:
 		known_route();
 		return r->ex->vhost ? filter_part(r->ex->vhost->metadata) : NULL;
-	default:
-		route = known_route();
-		return route ? filter_part(route->metadata) : NULL;
+	default: route = known_route(); return route ? filter_part(route->metadata) : NULL;
 	}
 }
 
@@ -111,7 +121,8 @@ static int get(lua_State *L)
 	return push_key(L, document(o), key);
 }
 
-/* metadata: methods first; a filter context also answers to its keys, as Envoy's own pages have it. Upvalue 3: the methods. */
+/* metadata: methods first; a filter context also answers to its keys, as Envoy's own pages have it.
+ * Upvalue 3: the methods. */
 static int index_metadata(lua_State *L)
 {
 	lua_pushvalue(L, 2);
@@ -219,9 +230,13 @@ static struct value *map_of(lua_State *L, int at, unsigned depth)
 		struct value *v;
 		struct str key;
 		if (__builtin_expect(lua_type(L, -2) != LUA_TSTRING, 0))
-			luaL_error(L, "unexpected type %s in table key (only string keys are supported)", luaL_typename(L, -2));
+			luaL_error(
+				L,
+				"unexpected type %s in table key (only string keys are supported)",
+				luaL_typename(L, -2));
 		key.p = lua_tolstring(L, -2, &key.n);
-		if (lua_type(L, -1) == LUA_TSTRING) { /* what nearly all are: key, value and node in one piece */
+		if (lua_type(L, -1) ==
+		    LUA_TSTRING) { /* what nearly all are: key, value and node in one piece */
 			struct str s;
 			s.p = lua_tolstring(L, -1, &s.n);
 			enum field_id id = obj_known_name(key.p); /* very often it is a header's */
@@ -231,7 +246,8 @@ static struct value *map_of(lua_State *L, int at, unsigned depth)
 				obj_no_memory(L);
 			char *p = (char *)(v + 1);
 			v->kind = VALUE_STRING;
-			v->key = (struct str){id ? name_infos[id].name : memcpy(p, key.p, key.n), key.n};
+			v->key = (struct str){id ? name_infos[id].name : memcpy(p, key.p, key.n),
+					      key.n};
 			v->string = (struct str){memcpy(p + copied, s.p, s.n), s.n};
 		} else {
 			v = value_of(L, lua_gettop(L), depth + 1);
@@ -249,8 +265,7 @@ static struct value *value_of(lua_State *L, int at, unsigned depth)
 	int type = lua_type(L, at);
 	switch (type) {
 	case LUA_TNONE:
-	case LUA_TNIL:
-		return fresh(L, VALUE_NULL);
+	case LUA_TNIL: return fresh(L, VALUE_NULL);
 	case LUA_TBOOLEAN:
 		v = fresh(L, VALUE_BOOL);
 		v->boolean = lua_toboolean(L, at);
@@ -263,10 +278,8 @@ static struct value *value_of(lua_State *L, int at, unsigned depth)
 		v = fresh(L, VALUE_STRING);
 		v->string = obj_copy(L, obj_str(L, at));
 		return v;
-	case LUA_TTABLE:
-		break;
-	default:
-		luaL_error(L, "unexpected type '%s' in dynamicMetadata", lua_typename(L, type));
+	case LUA_TTABLE: break;
+	default: luaL_error(L, "unexpected type '%s' in dynamicMetadata", lua_typename(L, type));
 	}
 	if (depth >= DEEPEST)
 		luaL_error(L, "table nested too deeply in dynamicMetadata");
@@ -340,7 +353,8 @@ static int dynamic_set(lua_State *L)
 	struct str ns = obj_str(L, 2), key = obj_str(L, 3);
 	if (o->open) {
 		if (obj_loop_runs(L, o))
-			return luaL_error(L, "dynamic metadata map cannot be modified while iterating");
+			return luaL_error(
+				L, "dynamic metadata map cannot be modified while iterating");
 		o->open = false;
 	}
 	struct value *v = metadata_value(L, 4);
@@ -417,7 +431,8 @@ int metadata_pairs(lua_State *L, struct obj *o)
 void metadata_obj_methods(lua_State *L)
 {
 	static const luaL_Reg metadata[] = {{"get", get}, {NULL, NULL}};
-	static const luaL_Reg dynamic[] = {{"get", dynamic_get}, {"set", dynamic_set}, {NULL, NULL}};
+	static const luaL_Reg dynamic[] = {
+		{"get", dynamic_get}, {"set", dynamic_set}, {NULL, NULL}};
 	static const luaL_Reg connection[] = {{"get", nothing}, {NULL, NULL}};
 	static const luaL_Reg vhost[] = {{"metadata", vhost_metadata}, {NULL, NULL}};
 	static const luaL_Reg route[] = {{"metadata", route_metadata}, {NULL, NULL}};

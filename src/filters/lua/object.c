@@ -2,7 +2,8 @@
 #include "base/must.h"
 #include "filters/lua/lua_int.h"
 
-/* As Envoy's error messages name them (the C++ types' encoded names), and as scripts' tests of those messages do. */
+/* As Envoy's error messages name them (the C++ types' encoded names), and as scripts' tests of
+ * those messages do. */
 #define HTTP_LUA(name) "N5Envoy10Extensions11HttpFilters3Lua" name "E"
 #define COMMON_LUA(name) "N5Envoy10Extensions7Filters6Common3Lua" name "E"
 static const char *const kind_names[OBJ_KINDS] = {
@@ -131,7 +132,8 @@ void obj_methods(lua_State *L, enum obj_kind kind, const luaL_Reg *methods)
 		lua_pushcclosure(L, m->func, 2);
 		lua_setfield(L, -2, m->name);
 	}
-	for (const luaL_Reg *m = handle_log_methods; m->name; m++) { /* one function for all kinds */
+	for (const luaL_Reg *m = handle_log_methods; m->name;
+	     m++) { /* one function for all kinds */
 		lua_pushvalue(L, 1);
 		lua_pushvalue(L, 2);
 		lua_pushinteger(L, (lua_Integer)kind);
@@ -150,7 +152,8 @@ bool obj_loop_runs(lua_State *L, const struct obj *o)
 	for (int level = 1; level < 250 && lua_getstack(L, level, &ar); level++) {
 		const char *name;
 		for (int i = 1; i < 250 && (name = lua_getlocal(L, &ar, i)); i++) {
-			bool it = strcmp(name, "(for state)") == 0 && lua_touserdata(L, -1) == (const void *)o;
+			bool it = strcmp(name, "(for state)") == 0 &&
+				  lua_touserdata(L, -1) == (const void *)o;
 			lua_pop(L, 1);
 			if (it)
 				return true;
@@ -177,12 +180,10 @@ int obj_pairs(lua_State *L)
 		if (o->serial != run_now->serial)
 			obj_stale(L);
 		switch (o->mark - OBJ_MARK) {
-		case OBJ_HEADERS:
-			return headers_pairs(L, o);
+		case OBJ_HEADERS: return headers_pairs(L, o);
 		case OBJ_METADATA:
 		case OBJ_DYNAMIC_METADATA:
-		case OBJ_CONNECTION_METADATA:
-			return metadata_pairs(L, o);
+		case OBJ_CONNECTION_METADATA: return metadata_pairs(L, o);
 		}
 	}
 	if (luaL_getmetafield(L, 1, "__pairs")) { /* Envoy's LuaJIT speaks this much of Lua 5.2 */

@@ -1,7 +1,9 @@
 /* src/filters/lua/pattern.c: string.find, match, gmatch, gsub and table.sort.
  *
- * LuaJIT's own run in C, where no hook stops them: twelve ".-" in a row, or an order that is quicksort's worst case, hold the
- * worker for minutes. These count their steps and look at the clock's flag (guard_check). The patterns are those of the Lua 5.1
+ * LuaJIT's own run in C, where no hook stops them: twelve ".-" in a row, or an order that is
+ * quicksort's worst case, hold the
+ * worker for minutes. These count their steps and look at the clock's flag (guard_check). The
+ * patterns are those of the Lua 5.1
  * manual, 5.4.1, with %g and %f.
  */
 #include "filters/lua/lua_int.h"
@@ -197,7 +199,8 @@ static const char *repeated(struct matcher *m, const char *s, char digit)
 	size_t n = m->captures[i].n < 0 ? 0 : (size_t)m->captures[i].n;
 	m->steps += (uint32_t)(n / 64);
 	count(m);
-	return (size_t)(m->text_end - s) >= n && memcmp(m->captures[i].at, s, n) == 0 ? s + n : NULL;
+	return (size_t)(m->text_end - s) >= n && memcmp(m->captures[i].at, s, n) == 0 ? s + n
+										      : NULL;
 }
 
 static bool at_frontier(struct matcher *m, const char *s, const char *set, const char *end)
@@ -321,7 +324,10 @@ static int push_captures(struct matcher *m, const char *s, const char *end)
 
 static struct matcher matcher_of(lua_State *L, struct str text, struct str pattern)
 {
-	return (struct matcher){.L = L, .text = text.p, .text_end = text.p + text.n, .pattern_end = pattern.p + pattern.n};
+	return (struct matcher){.L = L,
+				.text = text.p,
+				.text_end = text.p + text.n,
+				.pattern_end = pattern.p + pattern.n};
 }
 
 static bool plain_text(struct str p)
@@ -346,7 +352,9 @@ static int find_or_match(lua_State *L, bool find)
 	if (start >= 1)
 		from = (size_t)start - 1;
 	if (find && (lua_toboolean(L, 4) || plain_text(pattern))) {
-		const char *at = pattern.n ? memmem(text.p + from, text.n - from, pattern.p, pattern.n) : text.p + from;
+		const char *at =
+			pattern.n ? memmem(text.p + from, text.n - from, pattern.p, pattern.n)
+				  : text.p + from;
 		if (!at) {
 			lua_pushnil(L);
 			return 1;
@@ -391,7 +399,8 @@ static int gmatch_next(lua_State *L)
 	text.p = lua_tolstring(L, lua_upvalueindex(3), &text.n);
 	pattern.p = lua_tolstring(L, lua_upvalueindex(4), &pattern.n);
 	struct matcher m = matcher_of(L, text, pattern);
-	for (const char *s = text.p + (size_t)lua_tonumber(L, lua_upvalueindex(5)); s <= m.text_end; s++) {
+	for (const char *s = text.p + (size_t)lua_tonumber(L, lua_upvalueindex(5)); s <= m.text_end;
+	     s++) {
 		const char *end = match_at(&m, s, pattern.p);
 		if (!end)
 			continue;
@@ -418,7 +427,8 @@ int pattern_gmatch(lua_State *L)
 /* --- gsub --- */
 
 /* A replacement text: %0 the match, %1 … the captures, %x otherwise x. */
-static void add_text(struct matcher *m, luaL_Buffer *b, struct str with, const char *s, const char *end)
+static void add_text(struct matcher *m, luaL_Buffer *b, struct str with, const char *s,
+		     const char *end)
 {
 	for (size_t i = 0; i < with.n; i++) {
 		if (with.p[i] != '%' || i + 1 == with.n) {
@@ -438,7 +448,8 @@ static void add_text(struct matcher *m, luaL_Buffer *b, struct str with, const c
 	}
 }
 
-static void add_replacement(struct matcher *m, luaL_Buffer *b, int type, const char *s, const char *end)
+static void add_replacement(struct matcher *m, luaL_Buffer *b, int type, const char *s,
+			    const char *end)
 {
 	lua_State *L = m->L;
 	if (type == LUA_TSTRING || type == LUA_TNUMBER) {
@@ -467,7 +478,8 @@ int pattern_gsub(lua_State *L)
 {
 	struct str text = obj_str(L, 1), pattern = obj_str(L, 2);
 	int type = lua_type(L, 3);
-	if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TTABLE && type != LUA_TFUNCTION)
+	if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TTABLE &&
+	    type != LUA_TFUNCTION)
 		luaL_argerror(L, 3, "string/function/table expected");
 	double most = luaL_optnumber(L, 4, (lua_Number)text.n + 1), n = 0;
 	bool anchored = pattern.n && *pattern.p == '^';

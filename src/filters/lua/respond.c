@@ -1,4 +1,5 @@
-/* src/filters/lua/respond.c: respond() (lua-filter.md 7), and what a head must have when a script lets it go (robustness.md L8). */
+/* src/filters/lua/respond.c: respond() (lua-filter.md 7), and what a head must have when a script
+ * lets it go (robustness.md L8). */
 #include "filters/lua/lua_int.h"
 #include <stdio.h>
 
@@ -58,7 +59,8 @@ static void fill(lua_State *L, struct run *r, unsigned status, struct str body)
 	bool ok;
 	if (is_grpc(&ex->req.head)) {
 		head_remove_id(h, FIELD_CONTENT_TYPE);
-		ok = head_set_status(h, 200) && head_add_id(h, FIELD_CONTENT_TYPE, STR("application/grpc")) &&
+		ok = head_set_status(h, 200) &&
+		     head_add_id(h, FIELD_CONTENT_TYPE, STR("application/grpc")) &&
 		     head_set_id(h, FIELD_GRPC_STATUS, str_of(grpc_status(status)));
 		if (ok && body.n)
 			ok = head_set_id(h, FIELD_GRPC_MESSAGE, grpc_message(L, &ex->arena, body));
@@ -73,7 +75,8 @@ static void fill(lua_State *L, struct run *r, unsigned status, struct str body)
 		ok = ok && head_add_id(h, FIELD_CONTENT_TYPE, STR("text/plain"));
 	if (body.n) { /* what a status or HEAD forbids, exchange leaves out */
 		struct str n = obj_decimal(&ex->arena, body.n);
-		ok = ok && n.p && head_set_id(h, FIELD_CONTENT_LENGTH, n) && chain_copy(&r->answer_body, body.p, body.n);
+		ok = ok && n.p && head_set_id(h, FIELD_CONTENT_LENGTH, n) &&
+		     chain_copy(&r->answer_body, body.p, body.n);
 	}
 	if (!ok)
 		obj_no_memory(L);
@@ -84,7 +87,8 @@ static bool in_response_allowed(const struct run *r)
 	const struct policy *p = &((const struct lua_filter *)r->self->config)->policy;
 	if (r->route && r->route->policy.respond_in_response >= 0)
 		p = &r->route->policy;
-	return p->respond_in_response >= 0 ? p->respond_in_response : r->ex->model->options.lua_respond_in_response;
+	return p->respond_in_response >= 0 ? p->respond_in_response
+					   : r->ex->model->options.lua_respond_in_response;
 }
 
 int respond_handle(lua_State *L)
@@ -152,8 +156,8 @@ static bool target_ok(struct str path)
 bool respond_request_ok(const struct head *h)
 {
 	struct str method = head_value(h, FIELD_METHOD);
-	return field_name_ok(method) && method.n <= LIMIT_METHOD && h->method != METHOD_CONNECT && target_ok(head_value(h, FIELD_PATH)) &&
-	       authority_ok(head_value(h, FIELD_AUTHORITY));
+	return field_name_ok(method) && method.n <= LIMIT_METHOD && h->method != METHOD_CONNECT &&
+	       target_ok(head_value(h, FIELD_PATH)) && authority_ok(head_value(h, FIELD_AUTHORITY));
 }
 
 static bool too_large(const struct run *r)

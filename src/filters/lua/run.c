@@ -1,4 +1,5 @@
-/* src/filters/lua/run.c: hooks, and what happens when a script waits, ends or fails (lua-filter.md 2). */
+/* src/filters/lua/run.c: hooks, and what happens when a script waits, ends or fails (lua-filter.md
+ * 2). */
 #include "base/mem.h"
 #include "base/must.h"
 #include "filters/lua/lua_int.h"
@@ -110,7 +111,8 @@ int run_yield(lua_State *L, enum pending what)
 
 static const struct policy *policy_of(const struct run *r, bool status)
 {
-	if (r->route && (status ? r->route->policy.error_status != 0 : r->route->policy.on_error >= 0))
+	if (r->route &&
+	    (status ? r->route->policy.error_status != 0 : r->route->policy.on_error >= 0))
 		return &r->route->policy;
 	return &((const struct lua_filter *)r->self->config)->policy;
 }
@@ -144,7 +146,8 @@ static void log_error(lua_State *co, int status)
 	else if (lua_type(co, -1) == LUA_TSTRING)
 		s = str_of(lua_tostring(co, -1)); /* up to a zero byte, as Envoy */
 	else if (lua_type(co, -1) == LUA_TNUMBER)
-		s = (struct str){number, (size_t)snprintf(number, sizeof number, "%.14g", lua_tonumber(co, -1))};
+		s = (struct str){number, (size_t)snprintf(number, sizeof number, "%.14g",
+							  lua_tonumber(co, -1))};
 	if (s.n > MESSAGE_MOST)
 		s.n = MESSAGE_MOST;
 	if (log_on(LOG_LUA, LOG_ERROR))
@@ -279,13 +282,9 @@ static enum verdict head_step(struct run *r, int nargs)
 	if (!keep(r))
 		return head_failed(r, LUA_ERRMEM, true);
 	switch (r->pending) {
-	case PENDING_BODY:
-		return wait_for_body(r);
-	case PENDING_WHOLE:
-		exch_gather(r->ex, (enum leg_kind)r->kind, CHUNKS_WHOLE);
-		return WAIT;
-	case PENDING_CALL:
-		return WAIT;
+	case PENDING_BODY: return wait_for_body(r);
+	case PENDING_WHOLE: exch_gather(r->ex, (enum leg_kind)r->kind, CHUNKS_WHOLE); return WAIT;
+	case PENDING_CALL: return WAIT;
 	default: /* the rest of the message will be seen as it passes */
 		r->continued = r->streaming = true;
 		if (!respond_check_head(r)) {
@@ -308,7 +307,8 @@ static enum verdict body_over(struct run *r, struct chain *batch, bool ended_wel
 	return GO_ON;
 }
 
-/* Runs a script that has let the head go: nargs values are ready for it (-1: it waits for the batch). What the batch becomes
+/* Runs a script that has let the head go: nargs values are ready for it (-1: it waits for the
+ * batch). What the batch becomes
  * lies in *batch when the verdict is GO_ON. */
 static enum verdict body_step(struct run *r, int nargs, struct chain *batch)
 {
@@ -326,8 +326,7 @@ static enum verdict body_step(struct run *r, int nargs, struct chain *batch)
 			}
 		}
 		switch (r->pending) {
-		case PENDING_CALL:
-			return WAIT;
+		case PENDING_CALL: return WAIT;
 		case PENDING_CHUNK:
 			nargs = chunks_step(r, batch, r->batch_end);
 			if (nargs < 0) {
@@ -428,7 +427,8 @@ enum verdict run_response(struct exchange *ex, const struct filter_cfg *self)
 	return hook(ex, self, LEG_RESPONSE);
 }
 
-/* What arrived while a call was under way, and was not asked for, has gone by as far as the script may know (5.1). */
+/* What arrived while a call was under way, and was not asked for, has gone by as far as the script
+ * may know (5.1). */
 static void note_arrivals(struct run *r)
 {
 	enum leg_kind k = (enum leg_kind)r->kind;
@@ -468,8 +468,7 @@ enum verdict run_resume(struct exchange *ex, const struct filter_cfg *self, enum
 		note_arrivals(r);
 		ok = httpcall_results(r, r->co.L, &nargs);
 		break;
-	default:
-		return r->streaming ? GO_ON : WAIT;
+	default: return r->streaming ? GO_ON : WAIT;
 	}
 	if (!ok || r->vm->doomed) { /* the VM is given up; those who wait in it get an error */
 		r->vm->heap.hit = true;
@@ -482,7 +481,8 @@ enum verdict run_resume(struct exchange *ex, const struct filter_cfg *self, enum
 	return r->streaming ? body_step(r, nargs, &r->leg->batch) : head_step(r, nargs);
 }
 
-enum verdict run_body(struct exchange *ex, const struct filter_cfg *self, enum leg_kind k, struct chain *batch, bool end)
+enum verdict run_body(struct exchange *ex, const struct filter_cfg *self, enum leg_kind k,
+		      struct chain *batch, bool end)
 {
 	struct lua_state *st = exch_state(ex, self);
 	struct run *r = st ? st->run[k] : NULL;

@@ -1,4 +1,5 @@
-/* src/filters/lua/script.c: the filter's configuration (lua-filter.md 1), and the table of living scripts. */
+/* src/filters/lua/script.c: the filter's configuration (lua-filter.md 1), and the table of living
+ * scripts. */
 #include "base/mem.h"
 #include "base/must.h"
 #include "filters/filters.h"
@@ -11,7 +12,8 @@
 
 enum { SOURCE_MOST = 16 * 1024 * 1024 };
 
-/* --- living scripts: ids are indices, so that a VM finds its copy of a script without a look-up --- */
+/* --- living scripts: ids are indices, so that a VM finds its copy of a script without a look-up
+ * --- */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct script **living;
@@ -49,7 +51,8 @@ static void script_unref(const struct script *s)
 
 static bool same_vm(const struct script *a, const struct script *b)
 {
-	return a->shared_vm_id.n && str_eq(a->shared_vm_id, b->shared_vm_id) && str_eq(a->source, b->source) && a->libraries == b->libraries;
+	return a->shared_vm_id.n && str_eq(a->shared_vm_id, b->shared_vm_id) &&
+	       str_eq(a->source, b->source) && a->libraries == b->libraries;
 }
 
 /* One allocation holds the script and its texts. NULL: no memory. */
@@ -69,13 +72,13 @@ static struct script *script_make(const struct script *like)
 	s->paths = lists;
 	s->cpaths = lists + like->npaths;
 	char *p = (char *)(s->cpaths + like->ncpaths);
-#define TAKE(to, from)                                                                             \
-	do {                                                                                       \
-		struct str from_ = (from);                                                         \
-		(to) = (struct str){from_.p ? p : NULL, from_.n};                                  \
-		if (from_.n)                                                                       \
-			memcpy(p, from_.p, from_.n);                                               \
-		p += from_.n;                                                                      \
+#define TAKE(to, from)                                            \
+	do {                                                      \
+		struct str from_ = (from);                        \
+		(to) = (struct str){from_.p ? p : NULL, from_.n}; \
+		if (from_.n)                                      \
+			memcpy(p, from_.p, from_.n);              \
+		p += from_.n;                                     \
 	} while (0)
 	for (unsigned i = 0; i < like->npaths; i++)
 		TAKE(s->paths[i], like->paths[i]);
@@ -138,14 +141,15 @@ static bool read_file(struct compile *c, const struct doc *at, struct str path, 
 	char *z = arena_strz(c->arena, path);
 	FILE *f = z ? fopen(z, "re") : NULL;
 	if (!f) {
-		diag_add(c->diags, DIAG_ERROR, at, "cannot open \"%.*s\": %s", STR_ARG(path), strerror(errno));
+		diag_add(c->diags, DIAG_ERROR, at, "cannot open \"%.*s\": %s", STR_ARG(path),
+			 strerror(errno));
 		return false;
 	}
 	bool ok = fseek(f, 0, SEEK_END) == 0;
 	long n = ok ? ftell(f) : -1;
 	char *p = NULL;
-	ok = n >= 0 && n <= SOURCE_MOST && fseek(f, 0, SEEK_SET) == 0 && (p = arena_alloc(c->arena, (size_t)n + 1)) &&
-	     fread(p, 1, (size_t)n, f) == (size_t)n;
+	ok = n >= 0 && n <= SOURCE_MOST && fseek(f, 0, SEEK_SET) == 0 &&
+	     (p = arena_alloc(c->arena, (size_t)n + 1)) && fread(p, 1, (size_t)n, f) == (size_t)n;
 	fclose(f);
 	if (!ok) {
 		diag_add(c->diags, DIAG_ERROR, at, "cannot read \"%.*s\"", STR_ARG(path));
@@ -187,11 +191,13 @@ static bool read_source(struct compile *c, const struct doc *d, struct str *out,
 		*out = arena_str(c->arena, str_of(e));
 		return out->p != NULL;
 	}
-	bad(c, d, "a script source needs filename, inline_string, inline_bytes or environment_variable");
+	bad(c, d,
+	    "a script source needs filename, inline_string, inline_bytes or environment_variable");
 	return false;
 }
 
-static struct str *read_list(struct compile *c, const struct doc *cfg, const char *field, unsigned *n)
+static struct str *read_list(struct compile *c, const struct doc *cfg, const char *field,
+			     unsigned *n)
 {
 	const struct doc *d = doc_field(cfg, field);
 	*n = 0;
@@ -215,13 +221,18 @@ static int word(const struct doc *cfg, const char *field, const char *const *nam
 	for (int i = 0; d && names[i]; i++)
 		if (str_ieq(d->text, str_of(names[i])))
 			return i;
-	return d && d->kind == DOC_NUMBER && d->is_int && d->integer >= 0 && d->integer < 8 ? (int)d->integer : -1;
+	return d && d->kind == DOC_NUMBER && d->is_int && d->integer >= 0 && d->integer < 8
+		       ? (int)d->integer
+		       : -1;
 }
 
 /* postern's own fields (design.md 3); in Envoy's messages there are none. */
 static struct policy read_policy(struct compile *c, const struct doc *cfg)
 {
-	static const char *const on_error[] = {"CONTINUE", "FAIL", NULL}, *const libraries[] = {"STANDARD", "STRICT", "FULL", NULL};
+	static const char *const on_error[] = {"CONTINUE", "FAIL", NULL}, *const libraries[] = {
+										  "STANDARD",
+										  "STRICT", "FULL",
+										  NULL};
 	struct policy p = {.on_error = (int8_t)word(cfg, "on_error", on_error),
 			   .libraries = (int8_t)word(cfg, "libraries", libraries),
 			   .respond_in_response = -1};
@@ -242,9 +253,12 @@ struct shared { /* what all scripts of one message have in common */
 	struct vm *check;
 };
 
-static void shared_read(struct compile *c, const struct doc *cfg, const struct policy *p, struct shared *s)
+static void shared_read(struct compile *c, const struct doc *cfg, const struct policy *p,
+			struct shared *s)
 {
-	*s = (struct shared){.like = {.libraries = p->libraries >= 0 ? p->libraries : (int8_t)c->model->options.lua_libraries}};
+	*s = (struct shared){
+		.like = {.libraries = p->libraries >= 0 ? p->libraries
+							: (int8_t)c->model->options.lua_libraries}};
 	s->like.paths = read_list(c, cfg, "package_paths", &s->like.npaths);
 	s->like.cpaths = read_list(c, cfg, "package_cpaths", &s->like.ncpaths);
 }
@@ -256,9 +270,10 @@ static void one_line(char *p, size_t n)
 			p[i] = ' ';
 }
 
-/* Makes a script and loads it once, on this thread, to see whether it loads. NULL: an error was reported. */
-static const struct script *load(struct compile *c, struct shared *sh, const struct doc *at, struct str source, struct str path,
-				 struct str shared_vm_id)
+/* Makes a script and loads it once, on this thread, to see whether it loads. NULL: an error was
+ * reported. */
+static const struct script *load(struct compile *c, struct shared *sh, const struct doc *at,
+				 struct str source, struct str path, struct str shared_vm_id)
 {
 	struct script like = sh->like;
 	struct str error = {NULL, 0};
@@ -278,7 +293,8 @@ static const struct script *load(struct compile *c, struct shared *sh, const str
 	struct script_env *e = sh->check ? vm_script(sh->check, s, c->arena, &error) : NULL;
 	if (e && !error.p) {
 		if (like.libraries == LIBRARIES_FULL)
-			diag_add(c->diags, DIAG_WARNING, at, "this script may do whatever this process may (libraries: FULL)");
+			diag_add(c->diags, DIAG_WARNING, at,
+				 "this script may do whatever this process may (libraries: FULL)");
 		return s;
 	}
 	if (!error.p)
@@ -291,7 +307,8 @@ static const struct script *load(struct compile *c, struct shared *sh, const str
 	return NULL;
 }
 
-static bool read_named(struct compile *c, struct shared *sh, const struct doc *map, struct lua_filter *f)
+static bool read_named(struct compile *c, struct shared *sh, const struct doc *map,
+		       struct lua_filter *f)
 {
 	if (!map || map->kind != DOC_MAP || !map->n)
 		return true;
@@ -299,24 +316,32 @@ static bool read_named(struct compile *c, struct shared *sh, const struct doc *m
 	if (!f->named)
 		return false;
 	bool ok = true;
-	doc_each(d, map) {
+	doc_each(d, map)
+	{
 		struct str source, path;
 		const struct script *s =
-			read_source(c, d, &source, &path) ? load(c, sh, d, source, path, (struct str){NULL, 0}) : NULL;
+			read_source(c, d, &source, &path)
+				? load(c, sh, d, source, path, (struct str){NULL, 0})
+				: NULL;
 		ok &= s != NULL;
 		if (s)
-			f->named[f->nnamed++] = (struct named_script){arena_str(c->arena, d->key), s};
+			f->named[f->nnamed++] =
+				(struct named_script){arena_str(c->arena, d->key), s};
 	}
 	return ok;
 }
 
-static bool read_default(struct compile *c, struct shared *sh, const struct doc *cfg, struct lua_filter *f)
+static bool read_default(struct compile *c, struct shared *sh, const struct doc *cfg,
+			 struct lua_filter *f)
 {
-	const struct doc *inline_code = doc_field(cfg, "inline_code"), *d = doc_field(cfg, "default_source_code");
+	const struct doc *inline_code = doc_field(cfg, "inline_code"),
+			 *d = doc_field(cfg, "default_source_code");
 	struct str source = {NULL, 0}, path = {NULL, 0};
 	if (inline_code && inline_code->text.n) {
 		if (d) {
-			bad(c, d, "Only one of `inline_code` or `default_source_code` can be set for the Lua filter.");
+			bad(c, d,
+			    "Only one of `inline_code` or `default_source_code` can be set for the "
+			    "Lua filter.");
 			return false;
 		}
 		source = inline_code->text;
@@ -338,13 +363,15 @@ void *script_compile(struct compile *c, const struct doc *cfg)
 		return NULL;
 	}
 	struct shared sh;
-	struct str prefix = text_field(cfg, "stat_prefix"), hcm = c->hcm ? c->hcm->stat_prefix : STR("");
+	struct str prefix = text_field(cfg, "stat_prefix"),
+		   hcm = c->hcm ? c->hcm->stat_prefix : STR("");
 	const struct doc *d = doc_field(cfg, "clear_route_cache");
 	f->policy = read_policy(c, cfg);
 	shared_read(c, cfg, &f->policy, &sh);
 	f->clear_route_cache = !d || d->kind != DOC_BOOL || d->boolean;
 	f->context = doc_field(cfg, "filter_context");
-	f->stat_prefix = arena_printf(c->arena, "http.%.*s.lua.%.*s%s", STR_ARG(hcm), STR_ARG(prefix), prefix.n ? "." : "");
+	f->stat_prefix = arena_printf(c->arena, "http.%.*s.lua.%.*s%s", STR_ARG(hcm),
+				      STR_ARG(prefix), prefix.n ? "." : "");
 	f->errors = stat_registerf(STAT_COUNTER, "%.*serrors", STR_ARG(f->stat_prefix));
 	f->executions = stat_registerf(STAT_COUNTER, "%.*sexecutions", STR_ARG(f->stat_prefix));
 	f->cpu_ms = stat_registerf(STAT_COUNTER, "%.*scpu_ms", STR_ARG(f->stat_prefix));
@@ -413,9 +440,11 @@ void script_free_config(void *config)
 		script_unref(f->named[i].script);
 }
 
-static const char *const type_urls[] = {"envoy.extensions.filters.http.lua.v3.Lua", "postern.filters.http.lua.v1.Lua",
+static const char *const type_urls[] = {"envoy.extensions.filters.http.lua.v3.Lua",
+					"postern.filters.http.lua.v1.Lua",
 					"envoy.config.filter.http.lua.v2.Lua", NULL};
-static const char *const route_urls[] = {"envoy.extensions.filters.http.lua.v3.LuaPerRoute", "postern.filters.http.lua.v1.LuaPerRoute", NULL};
+static const char *const route_urls[] = {"envoy.extensions.filters.http.lua.v3.LuaPerRoute",
+					 "postern.filters.http.lua.v1.LuaPerRoute", NULL};
 
 const struct filter_type filter_lua = {.name = "envoy.filters.http.lua",
 				       .type_urls = type_urls,

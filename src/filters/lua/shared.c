@@ -1,4 +1,5 @@
-/* src/filters/lua/shared.c: the module "postern.shared": values that all scripts of all workers may share. Bounded; what was not
+/* src/filters/lua/shared.c: the module "postern.shared": values that all scripts of all workers may
+ * share. Bounded; what was not
  * touched for longest goes first. One lock for the process, held for one operation. */
 #include "base/map.h"
 #include "base/mem.h"
@@ -12,8 +13,8 @@ struct item {
 	struct item *newer, *older;
 	struct str key, text; /* text: of strings */
 	uint64_t until_ms;    /* 0: for ever */
-	double number;	      /* numbers, and 0 or 1 */
-	int type;	      /* of Lua */
+	double number;        /* numbers, and 0 or 1 */
+	int type;             /* of Lua */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -82,7 +83,11 @@ static bool store(struct str key, int type, struct str text, double number, uint
 	if (!i)
 		return false;
 	char *p = (char *)(i + 1);
-	*i = (struct item){.key = {p, key.n}, .text = {p + key.n, text.n}, .type = type, .number = number, .until_ms = ttl_ms ? now_ms() + ttl_ms : 0};
+	*i = (struct item){.key = {p, key.n},
+			   .text = {p + key.n, text.n},
+			   .type = type,
+			   .number = number,
+			   .until_ms = ttl_ms ? now_ms() + ttl_ms : 0};
 	memcpy(p, key.p, key.n);
 	if (text.n)
 		memcpy(p + key.n, text.p, text.n);
@@ -172,7 +177,8 @@ int shared_set(lua_State *L)
 	return 1;
 }
 
-/* incr(key, by, initial, ttl): the new number; nil when there is none and no initial one, or it is no number. */
+/* incr(key, by, initial, ttl): the new number; nil when there is none and no initial one, or it is
+ * no number. */
 int shared_incr(lua_State *L)
 {
 	struct str key = key_arg(L);

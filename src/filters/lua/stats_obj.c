@@ -1,10 +1,13 @@
-/* src/filters/lua/stats_obj.c: handle:stats() (lua-filter.md 4.7). A gauge is one number for all workers in Envoy; here it is the
+/* src/filters/lua/stats_obj.c: handle:stats() (lua-filter.md 4.7). A gauge is one number for all
+ * workers in Envoy; here it is the
  * sum of theirs, so set() adds the difference. */
 #include "filters/lua/lua_int.h"
 #include <stdio.h>
 
-enum { NAMES_MOST = 4096, /* a script may register so many; more is an error, not a leak */
-       NAME_MOST = 512 };
+enum {
+	NAMES_MOST = 4096, /* a script may register so many; more is an error, not a leak */
+	NAME_MOST = 512
+};
 
 int stats_obj_handle(lua_State *L)
 {
@@ -46,7 +49,8 @@ static int gauge(lua_State *L)
 
 static int histogram(lua_State *L)
 {
-	static const char *const units[] = {"ms", "milliseconds", "microseconds", "nanoseconds", "bytes", "unspecified", NULL};
+	static const char *const units[] = {
+		"ms", "milliseconds", "microseconds", "nanoseconds", "bytes", "unspecified", NULL};
 	obj_arg(L, OBJ_STATS);
 	struct str name = obj_str(L, 2), unit;
 	unit.p = luaL_optlstring(L, 3, "unspecified", &unit.n);
@@ -55,7 +59,8 @@ static int histogram(lua_State *L)
 		i++;
 	if (!units[i])
 		return luaL_error(L,
-				  "invalid histogram unit '%s', expected 'ms', 'milliseconds', 'microseconds', 'nanoseconds', 'bytes', or "
+				  "invalid histogram unit '%s', expected 'ms', 'milliseconds', "
+				  "'microseconds', 'nanoseconds', 'bytes', or "
 				  "'unspecified'",
 				  unit.p);
 	return make(L, OBJ_HISTOGRAM, STAT_HISTOGRAM, name);
@@ -146,10 +151,13 @@ static int record_value(lua_State *L)
 
 void stats_obj_methods(lua_State *L)
 {
-	static const luaL_Reg stats[] = {{"counter", counter}, {"gauge", gauge}, {"histogram", histogram}, {NULL, NULL}};
-	static const luaL_Reg counters[] = {{"inc", counter_inc}, {"add", counter_add}, {"value", counter_value}, {NULL, NULL}};
-	static const luaL_Reg gauges[] = {{"set", gauge_set}, {"inc", gauge_inc}, {"dec", gauge_dec}, {"add", gauge_add},
-					  {"sub", gauge_sub}, {"value", gauge_value}, {NULL, NULL}};
+	static const luaL_Reg stats[] = {
+		{"counter", counter}, {"gauge", gauge}, {"histogram", histogram}, {NULL, NULL}};
+	static const luaL_Reg counters[] = {
+		{"inc", counter_inc}, {"add", counter_add}, {"value", counter_value}, {NULL, NULL}};
+	static const luaL_Reg gauges[] = {
+		{"set", gauge_set}, {"inc", gauge_inc},     {"dec", gauge_dec}, {"add", gauge_add},
+		{"sub", gauge_sub}, {"value", gauge_value}, {NULL, NULL}};
 	static const luaL_Reg histograms[] = {{"recordValue", record_value}, {NULL, NULL}};
 	obj_methods(L, OBJ_STATS, stats);
 	obj_methods(L, OBJ_COUNTER, counters);

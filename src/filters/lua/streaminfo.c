@@ -11,7 +11,9 @@ static int protocol(lua_State *L)
 {
 	obj_arg(L, OBJ_STREAM_INFO);
 	const struct exchange *ex = run_now->ex;
-	return push_str(L, ex->http2 ? STR("HTTP/2") : ex->http10 ? STR("HTTP/1.0") : STR("HTTP/1.1"));
+	return push_str(L, ex->http2    ? STR("HTTP/2")
+			   : ex->http10 ? STR("HTTP/1.0")
+					: STR("HTTP/1.1"));
 }
 
 /* As last chosen: a changed request shows its new route only when that is needed. */

@@ -3,7 +3,11 @@
 #include "base/must.h"
 #include "filters/lua/lua_int.h"
 
-enum { LOAD_TIME_US = 1000000, ROOMY = 900, FRUGAL = 120 /* percent of what is alive, when the next collection begins */ };
+enum {
+	LOAD_TIME_US = 1000000,
+	ROOMY = 900,
+	FRUGAL = 120 /* percent of what is alive, when the next collection begins */
+};
 
 /* --- setting up --- */
 
@@ -21,10 +25,12 @@ static int new_handle(lua_State *L)
 	return 1;
 }
 
-/* Stack: 1 number table, 2 cache table. Called in the coroutine, where running out of memory is the script's error. */
+/* Stack: 1 number table, 2 cache table. Called in the coroutine, where running out of memory is the
+ * script's error. */
 static void make_start(lua_State *L, struct vm *vm)
 {
-	static const char text[] = "local handle = ... return function(hook) return hook(handle()) end";
+	static const char text[] =
+		"local handle = ... return function(hook) return hook(handle()) end";
 	if (luaL_loadbuffer(L, text, sizeof text - 1, "=postern"))
 		lua_error(L);
 	lua_pushvalue(L, 1);
@@ -63,7 +69,10 @@ static int setup(lua_State *L)
 	stats_obj_methods(L);
 	crypto_methods(L);
 	libs_open(L, vm);
-	luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF); /* guard.c says why; the library "jit" had switched it on */
+	luaJIT_setmode(
+		L, 0,
+		LUAJIT_MODE_ENGINE |
+			LUAJIT_MODE_OFF); /* guard.c says why; the library "jit" had switched it on */
 	lua_gc(L, LUA_GCSETPAUSE, ROOMY);
 	make_start(L, vm);
 	lua_pushcfunction(L, httpcall_build);
@@ -175,14 +184,15 @@ static int hook_ref(lua_State *L, int globals, const char *name)
 	return LUA_NOREF;
 }
 
-/* Protected. The chunk runs in a coroutine, so that the globals of that thread are the script's own. */
+/* Protected. The chunk runs in a coroutine, so that the globals of that thread are the script's
+ * own. */
 static int load(lua_State *L)
 {
 	struct loading *l = lua_touserdata(L, 1);
 	struct vm *vm = l->vm;
 	struct script_env *e = l->env;
-	push_chunk(L, vm, l->script); /* 2 */
-	libs_globals(L, vm, l->script); /* 3 */
+	push_chunk(L, vm, l->script);     /* 2 */
+	libs_globals(L, vm, l->script);   /* 3 */
 	lua_State *co = lua_newthread(L); /* 4 */
 	lua_pushvalue(L, 3);
 	lua_setfenv(L, 4);
@@ -212,7 +222,8 @@ static int load(lua_State *L)
 	return 0;
 }
 
-static struct script_env *load_script(struct vm *vm, const struct script *s, struct arena *a, struct str *error)
+static struct script_env *load_script(struct vm *vm, const struct script *s, struct arena *a,
+				      struct str *error)
 {
 	if (s->id >= vm->nenvs) {
 		unsigned n = vm->nenvs ? vm->nenvs : 8;
@@ -254,7 +265,8 @@ static struct script_env *load_script(struct vm *vm, const struct script *s, str
 	return e;
 }
 
-struct script_env *vm_script(struct vm *vm, const struct script *s, struct arena *a, struct str *error)
+struct script_env *vm_script(struct vm *vm, const struct script *s, struct arena *a,
+			     struct str *error)
 {
 	struct script_env *e = s->id < vm->nenvs ? vm->envs[s->id] : NULL;
 	if (__builtin_expect(e && e->serial == s->serial, 1))
@@ -273,7 +285,8 @@ static void sweep(struct vm *vm)
 
 /* --- garbage --- */
 
-/* Marking what is alive costs the same each time: with little alive it is done seldom (some megabytes of garbage), with much
+/* Marking what is alive costs the same each time: with little alive it is done seldom (some
+ * megabytes of garbage), with much
  * early enough that garbage alone never meets a run's limit. */
 void vm_tune(struct vm *vm)
 {
@@ -393,7 +406,9 @@ struct vm *vm_of(struct exch_env *env, const struct model *m)
 {
 	struct vm *vm = env->lua;
 	if (__builtin_expect(vm && !vm->doomed, 1)) {
-		if (__builtin_expect(vm->seen_epoch != atomic_load_explicit(&script_epoch, memory_order_relaxed), 0))
+		if (__builtin_expect(vm->seen_epoch != atomic_load_explicit(&script_epoch,
+									    memory_order_relaxed),
+				     0))
 			sweep(vm);
 		return vm;
 	}
@@ -420,7 +435,9 @@ void vm_recover(struct vm *vm)
 		lua_pop(vm->L, 1);
 	vm->heap.hit = false;
 	if (vm->heap.used > vm->heap.limit - vm->heap.limit / 8) {
-		log_line(LOG_LUA, LOG_ERROR, "the scripts hold %zu MiB of their %zu: starting afresh without their globals",
+		log_line(LOG_LUA, LOG_ERROR,
+			 "the scripts hold %zu MiB of their %zu: starting afresh without their "
+			 "globals",
 			 vm->heap.used >> 20, vm->heap.limit >> 20);
 		vm->doomed = true;
 	}
