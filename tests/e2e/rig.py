@@ -46,12 +46,6 @@ def until(done, what, timeout=TIMEOUT):
         select.select([], [], [], 0.005)
 
 
-def free_port(host="127.0.0.1"):
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as s:
-        s.bind((host, 0))
-        return s.getsockname()[1]
-
-
 def address(where):
     """A port, (host, port) or the path of a unix socket as Envoy's address."""
     if isinstance(where, str):
@@ -317,8 +311,9 @@ class Rig:
         self.transcript = peers.Transcript()
         self.origins, self.gateways, self.wires, self.servers = [], [], [], []
         self.clients = 0
-        self.port = free_port()
-        self.admin_port = free_port()
+        self.held = []
+        self.port = self.free_port()
+        self.admin_port = self.free_port()
 
     # ---- peers
 
@@ -333,7 +328,13 @@ class Rig:
         return d
 
     def free_port(self, host="127.0.0.1"):
-        return free_port(host)
+        """A port of the kernel's choice, where nothing listens until somebody does. A bound socket keeps it from
+        being chosen again, by anyone, as long as the test runs; it does not keep a listener away."""
+        s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self.held.append(s)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind((host, 0))
+        return s.getsockname()[1]
 
     # ---- configuration
 
@@ -415,6 +416,8 @@ class Rig:
                 errors.append(str(e))
         for s in self.servers:
             s.stop()
+        for s in self.held:
+            s.close()
         assert not errors, "\n".join(errors)
 
     def report(self):

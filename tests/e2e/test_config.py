@@ -266,6 +266,7 @@ def test_an_address_in_use_ends_the_start(rig):
     import socket
     rig.origin()
     with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the rig's own that holds the port
         s.bind(("127.0.0.1", rig.port))
         s.listen()
         g = rig.start(rig.bootstrap(), wait=False)
