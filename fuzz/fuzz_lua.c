@@ -90,6 +90,7 @@ static void argument(unsigned depth)
 		put(PICK(plain));
 }
 
+/* long: one case for each kind of expression. */
 static void expression(unsigned depth)
 {
 	static const char *const objects[] = {"h",
