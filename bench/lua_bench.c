@@ -76,8 +76,11 @@ static void make_answer(struct exchange *ex, unsigned status)
 }
 
 static char page[1024];
+static struct head fallback_head;
+static struct arena fallback_arena;
 
-static void answer_call(struct lua_call *c, unsigned status)
+/* The fallback's answer, as the upstream would have parsed it. */
+static void make_fallback(unsigned status)
 {
 	static const char *const fields[][2] = {
 		{"date", "Mon, 23 Nov 2026 07:00:00 GMT"},
@@ -91,14 +94,20 @@ static void answer_call(struct lua_call *c, unsigned status)
 		{"x-origin", "fallback"},
 		{"vary", "Accept-Encoding"},
 		{"content-length", "1024"}};
-	static struct head head;
+	arena_fini(&fallback_arena);
+	arena_init(&fallback_arena, 1 << 16);
+	must(head_init(&fallback_head, &fallback_arena, true, 16));
+	must(head_set_status(&fallback_head, status));
+	fields_into(&fallback_head, fields, 11);
+	must(head_add_id(&fallback_head, FIELD_ETAG, str_of(etag)));
+}
+
+static void answer_call(struct lua_call *c)
+{
 	struct call *u = c->call;
-	must(head_init(&head, &c->arena, true, 16) && head_set_status(&head, status));
-	fields_into(&head, fields, 11);
-	must(head_add_id(&head, FIELD_ETAG, str_of(etag)));
-	u->head = &head;
+	u->head = &fallback_head;
 	u->has_head = u->ended = true;
-	must(chain_copy(&u->in, page, sizeof page));
+	must(chain_append(&u->in, NULL, page, sizeof page));
 	c->done = true;
 }
 
@@ -122,26 +131,23 @@ static void one(enum what what, unsigned n)
 				.flags = ""};
 	arena_init(&ex->arena, 1 << 20);
 	make_request(ex);
+	make_answer(ex, what <= HIT ? 200 : 404);
+	make_fallback(what == DOUBLE_MISS ? 404 : 200);
 	if (what >= REQUEST)
 		must(f->type->request(ex, f) == GO_ON);
-	if (what != REQUEST) {
-		make_answer(ex, what == PREPARE || what == HIT ? 200 : 404);
+	if (what >= HIT) {
 		if (what >= FALLBACK)
 			must(chain_append(&ex->resp.held, NULL, page, sizeof page));
-		if (what >= HIT) {
-			enum verdict v = f->type->response(ex, f);
-			if (v == WAIT) {
-				struct lua_state *st = exch_state(ex, f);
-				answer_call(st->run[LEG_RESPONSE]->call,
-					    what == FALLBACK ? 200 : 404);
-				v = f->type->resume(ex, f, LEG_RESPONSE);
-			}
-			must(v == GO_ON);
-			if (what == FALLBACK)
-				must(ex->resp.head.status == 200 &&
-				     !head_find(&ex->resp.head, STR("x-amz-request-id")) &&
-				     ex->resp.head.n == 13);
+		enum verdict v = f->type->response(ex, f);
+		if (v == WAIT) {
+			struct lua_state *st = exch_state(ex, f);
+			answer_call(st->run[LEG_RESPONSE]->call);
+			v = f->type->resume(ex, f, LEG_RESPONSE);
 		}
+		must(v == GO_ON);
+		if (what == FALLBACK)
+			must(ex->resp.head.status == 200 && ex->resp.head.n == 13 &&
+			     !head_find(&ex->resp.head, STR("x-amz-request-id")));
 	}
 	if (exch_state(ex, f))
 		f->type->end(ex, f);

@@ -269,6 +269,25 @@ static int add(lua_State *L)
 	return 0;
 }
 
+/* The usual case of replace: there is one field of that name, and it is no pseudo field. */
+static bool move_to_end(struct head *h, enum field_id id, struct str value)
+{
+	if (!head_has(h, id) || name_infos[id].flags & NAME_PSEUDO)
+		return false;
+	unsigned i = h->pseudo, last = h->n - 1u;
+	while (h->f[i].id != id)
+		i++;
+	for (unsigned k = i + 1; k <= last; k++)
+		if (h->f[k].id == id)
+			return false;
+	struct field f = h->f[i];
+	memmove(&h->f[i], &h->f[i + 1], (last - i) * sizeof f);
+	f.value_p = value.p;
+	f.value_n = (uint32_t)value.n;
+	h->f[last] = f;
+	return true;
+}
+
 static int replace(lua_State *L)
 {
 	struct obj *o = obj_arg(L, OBJ_HEADERS);
@@ -279,9 +298,11 @@ static int replace(lua_State *L)
 	headers_check_value(L, name, value);
 	struct str v = obj_copy_to(L, h->arena, value);
 	bool ok;
-	if (id) {
-		if (id == FIELD_STATUS) /* the phrase was that of another status */
-			h->reason = (struct str){NULL, 0};
+	if (id == FIELD_STATUS) /* the phrase was that of another status */
+		h->reason = (struct str){NULL, 0};
+	if (id && move_to_end(h, id, v)) {
+		ok = true;
+	} else if (id) {
 		head_remove_id(h, id);
 		ok = head_add_id(h, id, v);
 	} else {

@@ -78,15 +78,18 @@ static void fake_note(struct fake_call *f, const struct head *h)
 }
 
 struct call *call_open(struct upstream *u, const struct call_request *rq,
-		       void (*event)(struct call *c), void *owner)
+		       void (*on_event)(struct call *c), void *owner)
 {
-	struct fake_call *f = fake_call_refused ? NULL : calloc(1, sizeof *f);
+	static struct fake_call bench; /* when quiet, one at a time, and no cost of its own */
+	struct fake_call *f = fake_call_refused ? NULL : fake_quiet ? &bench : calloc(1, sizeof *f);
 	if (!f)
 		return NULL;
+	if (fake_quiet)
+		memset(f, 0, offsetof(struct fake_call, request));
 	f->pub.cluster = rq->cluster;
 	f->pub.owner = owner;
 	f->pub.length = -1;
-	f->event = event;
+	f->event = on_event;
 	f->ended = rq->ended;
 	f->head.arena = rq->arena;
 	f->task.run = fake_fire;
@@ -135,7 +138,8 @@ void call_cancel(struct call *c)
 	*at = f->next;
 	task_drop(fake_loop, &f->task);
 	chain_clear(&c->in);
-	free(f);
+	if (!fake_quiet)
+		free(f);
 	fake_closed++;
 }
 

@@ -5,7 +5,7 @@
 
 enum {
 	LOAD_TIME_US = 1000000,
-	ROOMY = 900,
+	ROOMY = 300,
 	FRUGAL = 120 /* percent of what is alive, when the next collection begins */
 };
 
