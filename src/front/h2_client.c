@@ -5,7 +5,7 @@
 #include "obs/log.h"
 #include "obs/stats.h"
 
-enum { H2_STREAMS = 100, COLLECT = 48 * 1024, WRITE_IOV = 64, STARTS_PER_TURN = 8, H2_READ = CHUNK_SMALL };
+enum { H2_STREAMS = 100, H2_OWED = 1000, COLLECT = 48 * 1024, WRITE_IOV = 64, STARTS_PER_TURN = 8, H2_READ = CHUNK_SMALL };
 
 struct h2_stream {
 	struct h2_client *c;
@@ -520,6 +520,8 @@ bool h2_client_start(struct client *cl)
 		.header_table = cfg->header_table,
 		.head_bytes = cl->hcm->limits.head,
 		.fields = cl->hcm->limits.fields,
+		.owed = cfg->max_control_frames ? cfg->max_control_frames : H2_OWED,
+		.empty = cfg->max_empty_frames,
 	};
 	c->client = cl;
 	c->flush.run = flush;

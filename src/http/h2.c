@@ -5,8 +5,7 @@
 #include <nghttp2/nghttp2.h>
 #include <stdio.h>
 
-/* OWED_MAX: frames (RST_STREAM, GOAWAY, heads) that a peer which does not read may make us keep for it. */
-enum { NV_ON_STACK = 64, FRAME_HEAD = 9, OWED_MAX = 2000 };
+enum { NV_ON_STACK = 64, FRAME_HEAD = 9 };
 
 struct h2 {
 	nghttp2_session *session;
@@ -16,6 +15,8 @@ struct h2 {
 	struct chain *wire; /* while collecting */
 	bool broken, in_head;
 	bool settings_sent;
+	bool flooded; /* more frames of a kind than one may send */
+	uint32_t empty; /* frames without content in a row */
 	/* the field block being decoded */
 	int32_t id;
 	void *stream;
@@ -212,8 +213,13 @@ static int frame_received(nghttp2_session *s, const nghttp2_frame *f, void *user
 
 static int begin_frame(nghttp2_session *s, const nghttp2_frame_hd *hd, void *user)
 {
+	struct h2 *h = user;
 	if (hd->type == NGHTTP2_HEADERS)
-		((struct h2 *)user)->in_head = true;
+		h->in_head = true;
+	if (hd->type == NGHTTP2_DATA || hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_CONTINUATION) {
+		h->empty = hd->length || hd->flags & NGHTTP2_FLAG_END_STREAM ? 0 : h->empty + 1;
+		h->flooded |= h->empty > h->settings.empty;
+	}
 	return 0;
 }
 
@@ -418,7 +424,8 @@ bool h2_feed(struct h2 *h, const char *p, size_t n)
 	ssize_t used = nghttp2_session_mem_recv(h->session, (const uint8_t *)p, n);
 	if (used < 0 || (size_t)used != n)
 		h->broken = true;
-	if (!h->broken && nghttp2_session_get_outbound_queue_size(h->session) > OWED_MAX) {
+	/* A peer that does not read makes us keep what it causes, RST_STREAM above all. */
+	if (!h->broken && (h->flooded || nghttp2_session_get_outbound_queue_size(h->session) > h->settings.owed)) {
 		nghttp2_session_terminate_session(h->session, NGHTTP2_ENHANCE_YOUR_CALM);
 		h->broken = true;
 	}

@@ -11,6 +11,8 @@ struct h2;
 struct h2_settings {
 	uint32_t max_streams, stream_window, connection_window, header_table;
 	uint32_t head_bytes, fields; /* of a decoded field section: name + value + 32 each */
+	uint32_t owed;  /* frames that may wait to be read by the peer */
+	uint32_t empty; /* DATA, HEADERS, CONTINUATION in a row with neither content nor END_STREAM */
 };
 /* stream is what opened() returned. None may free the h2. */
 struct h2_ops {

@@ -261,6 +261,21 @@ def test_a_client_that_owes_reading_thousands_of_resets_is_cut(rig):
     assert h.rx(sid).status == 200
 
 
+def test_frames_without_content_in_a_row_end_the_connection(rig):
+    o = rig.origin()
+    h = rig.gateway().h2()
+    sid = h.request("POST", "/", end=False)
+    o.accept().rx_head("POST /")
+    h.conn.send_data(sid, b"")  # one is allowed
+    h.flush()
+    h.send(sid, b"more")
+    h.conn.send_data(sid, b"")
+    h.conn.send_data(sid, b"")
+    h.flush()
+    assert h.rx_goaway() == 0xb
+    h.rx_close()
+
+
 def test_more_streams_than_allowed_are_refused(rig):
     o = rig.origin()
     h = rig.gateway(hcm_over={"http2_protocol_options": {"max_concurrent_streams": 2}}).h2()
