@@ -15,8 +15,14 @@ static inline unsigned walk_position(const struct exchange *ex, enum leg_kind k,
 	return k == LEG_REQUEST ? f->index : ex->nfilters - 1u - f->index;
 }
 
-/* leg.c: moves head and body of one direction as far as they go. */
-void leg_pump(struct exchange *ex, enum leg_kind k);
+/* leg.c: moves head and body of one direction as far as they go. The leg has begun. */
+void leg_pump_request(struct exchange *ex);
+void leg_pump_response(struct exchange *ex);
+/* Nothing can move: the head is through, and what has come in has gone out. */
+static inline bool leg_at_rest(const struct exchange *ex, const struct leg *leg)
+{
+	return leg->at == ex->nfilters && !leg->watched && !leg->batch_waiting && leg->in.n == 0 && leg->ended == leg->in_ended;
+}
 void leg_reset(struct leg *leg);
 
 /* edge.c: what a connection manager does before the first filter and after the last. */

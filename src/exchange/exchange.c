@@ -47,9 +47,7 @@ struct exchange *exch_new(struct exch_env *env, const struct exch_port *port, vo
 	struct exchange *ex = exch_take(env);
 	if (!ex)
 		return NULL;
-	uint64_t number = ex->number;
-	memset(ex, 0, sizeof *ex);
-	ex->number = number;
+	memset((char *)ex + offsetof(struct exchange, next_spare), 0, sizeof *ex - offsetof(struct exchange, next_spare));
 	ex->stage = STAGE_HEAD;
 	ex->env = env;
 	ex->port = port;
@@ -89,8 +87,10 @@ void exch_env_fini(struct exch_env *env)
 	must(env->active == 0);
 	while (env->guests)
 		env->guests->leave(env->guests);
-	for (unsigned i = 0; i < env->ntable; i++)
+	for (unsigned i = 0; i < env->ntable; i++) {
+		timer_cancel(env->loop, &env->table[i]->timer);
 		mem_free(MEM_EXCHANGE, env->table[i]);
+	}
 	mem_free(MEM_EXCHANGE, env->table);
 	env->table = NULL;
 	env->ntable = env->table_cap = 0;
@@ -164,16 +164,18 @@ static void run(struct task *t)
 	}
 	do {
 		ex->again = false;
-		if (!ex->req.discard)
-			leg_pump(ex, LEG_REQUEST);
+		if (!ex->req.discard && !leg_at_rest(ex, &ex->req))
+			leg_pump_request(ex);
 		if (ex->pump_due && ex->stage == STAGE_LIVE && ex->nfilters) {
 			const struct filter_cfg *f = ex->source ? ex->source : &ex->hcm->filters[ex->nfilters - 1];
 			ex->pump_due = false;
+			ex->pumping = true;
 			if (f->type->pump && (ex->source || ex->req.at == ex->nfilters))
 				f->type->pump(ex, f);
+			ex->pumping = false;
 		}
-		if (ex->resp.begun)
-			leg_pump(ex, LEG_RESPONSE);
+		if (ex->resp.begun && !leg_at_rest(ex, &ex->resp))
+			leg_pump_response(ex);
 	} while ((ex->again || ex->pump_due) && ex->stage == STAGE_LIVE && ++rounds < 64);
 	ex->running = false;
 	must_about(NULL, NULL);
@@ -358,7 +360,6 @@ void exch_finish(struct exchange *ex)
 			access_log_write(ex);
 	}
 	ex->port->over(ex, ex->cut);
-	timer_cancel(ex->env->loop, &ex->timer);
 	task_drop(ex->env->loop, &ex->task);
 	leg_reset(&ex->req);
 	leg_reset(&ex->resp);

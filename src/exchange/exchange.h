@@ -114,6 +114,8 @@ int64_t leg_framing(const struct leg *leg);
 
 struct exchange {
 	uint64_t number;	/* unique in its worker: slot in the low 24 bits, generation above; changes when freed */
+	struct timer timer;	/* may be linked for an exchange that is over: the next one with this memory is spared that */
+	/* What follows is zeroed for a new exchange. */
 	struct exchange *next_spare;
 	uint8_t stage;		/* exchange.c */
 	uint8_t nfilters;
@@ -128,10 +130,10 @@ struct exchange {
 	struct chunk *req_chunk; /* holds the request head's bytes */
 	struct chunk *resp_chunk; /* holds the answer head's bytes */
 	struct task task;	/* PHASE_RUN */
-	struct timer timer;
 	struct grave grave;
 	uint32_t wakes[2];	/* filters woken, per leg */
 	bool running, again, edge_done, answer_edge_done, refused;
+	bool pumping;		/* in the source's pump: the answer's filters run next */
 	bool underscores;	/* front: some field name has '_' */
 	bool has_te_trailers;	/* front: the client takes trailers */
 	bool pump_due;		/* the terminal filter has something to look at */

@@ -60,41 +60,64 @@ static bool push(struct exchange *ex, enum leg_kind k, struct chain *bytes, unsi
 	return true;
 }
 
-/* The filter that had the head lets it go on: what lay there follows. False: it has to wait for a stopped batch. */
-static bool pass_head(struct exchange *ex, enum leg_kind k)
+static inline void head_leaves(struct exchange *ex, struct leg *leg)
 {
-	struct leg *leg = exch_leg(ex, k);
-	unsigned w = leg->at;
-	bool end = leg->in_ended && leg->end_at == w && chain_empty(&leg->in) && !leg->batch_waiting;
-	if (leg->watched >> w & 1 && leg->batch_waiting) {
-		leg->passing = true;
-		return false;
-	}
-	if (leg->holding) {
+	if (__builtin_expect(leg->holding, 0)) {
 		leg->holding = false;
 		ex->pump_due = true;
 	}
 	leg->passing = leg->gathering = false;
 	leg->gather_limit = 0;
 	leg->at++;
-	if (!leg->watched) {
-		if (end)
-			leg->end_at = leg->at;
-		if (leg->at == ex->nfilters) {
-			chain_move(&leg->out, &leg->held);
-			leg->ended |= end;
-		}
-		return true;
+}
+
+static inline bool end_is_at(const struct leg *leg, unsigned w)
+{
+	return leg->in_ended && leg->end_at == w && chain_empty(&leg->in) && !leg->batch_waiting;
+}
+
+/* True when the leg may go on after a hook's verdict. */
+static inline bool alive(const struct exchange *ex, const struct leg *leg, enum leg_kind k)
+{
+	return ex->stage == STAGE_LIVE && !leg->discard && !(k == LEG_REQUEST && ex->refused);
+}
+
+/* As pass_head, where filters watch the body. */
+static __attribute__((noinline)) bool pass_watched(struct exchange *ex, enum leg_kind k)
+{
+	struct leg *leg = exch_leg(ex, k);
+	unsigned w = leg->at;
+	bool end = end_is_at(leg, w);
+	if (leg->watched >> w & 1 && leg->batch_waiting) {
+		leg->passing = true;
+		return false;
 	}
+	head_leaves(ex, leg);
 	if (chain_empty(&leg->held) && !end)
 		return true;
 	struct chain bytes = {0};
 	chain_move(&bytes, &leg->held);
 	push(ex, k, &bytes, w, end);
+	return alive(ex, leg, k);
+}
+
+/* The filter that had the head lets it go on: what lay there follows. False: it has to wait for a stopped batch, or the leg is over. */
+static inline bool pass_head(struct exchange *ex, struct leg *leg, enum leg_kind k)
+{
+	if (leg->watched)
+		return pass_watched(ex, k);
+	bool end = end_is_at(leg, leg->at);
+	head_leaves(ex, leg);
+	if (end)
+		leg->end_at = leg->at;
+	if (leg->at == ex->nfilters) {
+		chain_move(&leg->out, &leg->held);
+		leg->ended |= end;
+	}
 	return true;
 }
 
-static enum verdict head_hook(struct exchange *ex, enum leg_kind k, const struct filter_cfg *f)
+static inline enum verdict head_hook(struct exchange *ex, enum leg_kind k, const struct filter_cfg *f)
 {
 	enum verdict (*hook)(struct exchange *, const struct filter_cfg *) = k == LEG_REQUEST ? f->type->request : f->type->response;
 	if (!hook || walk_disabled(ex, f))
@@ -112,26 +135,10 @@ static bool woken(struct exchange *ex, enum leg_kind k, const struct filter_cfg 
 	return true;
 }
 
-/* True when the leg may go on after a hook's verdict. */
-static bool alive(const struct exchange *ex, const struct leg *leg, enum leg_kind k)
-{
-	return ex->stage == STAGE_LIVE && !leg->discard && !(k == LEG_REQUEST && ex->refused);
-}
-
-static bool bodies_move(struct exchange *ex, enum leg_kind k)
+static __attribute__((noinline)) bool watched_move(struct exchange *ex, enum leg_kind k)
 {
 	struct leg *leg = exch_leg(ex, k);
 	bool moved = false;
-	if (!leg->watched && !leg->batch_waiting) {
-		moved = !chain_empty(&leg->in);
-		chain_move(leg->at == ex->nfilters ? &leg->out : &leg->held, &leg->in);
-		if (leg->in_ended) {
-			leg->end_at = leg->at;
-			moved |= leg->at == ex->nfilters && !leg->ended;
-			leg->ended |= leg->at == ex->nfilters;
-		}
-		return moved;
-	}
 	if (leg->batch_waiting) {
 		const struct filter_cfg *f = walk_filter(ex, k, leg->batch_at);
 		if (!woken(ex, k, f))
@@ -162,34 +169,60 @@ static bool bodies_move(struct exchange *ex, enum leg_kind k)
 	return moved;
 }
 
+/* What has come goes as far as the head is. True: something did. */
+static inline bool bodies_move(struct exchange *ex, struct leg *leg, enum leg_kind k)
+{
+	if (leg->watched || leg->batch_waiting)
+		return watched_move(ex, k);
+	bool through = leg->at == ex->nfilters, moved = leg->in.n != 0;
+	if (moved)
+		chain_move(through ? &leg->out : &leg->held, &leg->in);
+	if (leg->in_ended) {
+		leg->end_at = leg->at;
+		moved |= through && !leg->ended;
+		leg->ended |= through;
+	}
+	return moved;
+}
+
 static bool gathered(const struct leg *leg)
 {
 	return leg->in_ended && chain_empty(&leg->in) && !leg->batch_waiting && leg->end_at == leg->at;
 }
 
-static bool head_moves(struct exchange *ex, enum leg_kind k)
+/* The filter `at` has been waiting. False: it still does. */
+static __attribute__((noinline)) bool resumed(struct exchange *ex, enum leg_kind k, const struct filter_cfg *f, enum verdict *v)
 {
 	struct leg *leg = exch_leg(ex, k);
+	bool ready = leg->gathering && gathered(leg);
+	if (!woken(ex, k, f) && !ready)
+		return false;
+	if (ready)
+		leg->gathering = false;
+	leg->waiting = false;
+	*v = f->type->resume(ex, f, k);
+	return true;
+}
+
+/* The head goes on as far as filters let it. True: it moved, and the leg is alive. */
+static inline __attribute__((always_inline)) bool head_moves(struct exchange *ex, struct leg *leg, const enum leg_kind k)
+{
 	bool moved = false;
-	if (leg->passing && !leg->batch_waiting)
-		moved = pass_head(ex, k);
+	if (__builtin_expect(leg->passing && !leg->batch_waiting, 0)) {
+		moved = pass_head(ex, leg, k);
+		if (!alive(ex, leg, k))
+			return false;
+	}
 	while (leg->at < ex->nfilters && !leg->passing) {
 		const struct filter_cfg *f = walk_filter(ex, k, leg->at);
 		enum verdict v;
-		if (leg->waiting) {
-			bool ready = leg->gathering && gathered(leg);
-			if (!woken(ex, k, f) && !ready)
-				return moved;
-			if (ready)
-				leg->gathering = false;
-			leg->waiting = false;
-			v = f->type->resume(ex, f, k);
-		} else {
+		if (!leg->waiting)
 			v = head_hook(ex, k, f);
-		}
+		else if (!resumed(ex, k, f, &v))
+			return moved;
 		if (v == ANSWERED && k == LEG_REQUEST)
 			leg->discard = true;
-		if (!alive(ex, leg, k) || v == ANSWERED)
+		if (v == ANSWERED || !alive(ex, leg, k))
 			return false;
 		if (v == WAIT) {
 			leg->waiting = true;
@@ -198,16 +231,14 @@ static bool head_moves(struct exchange *ex, enum leg_kind k)
 			return moved;
 		}
 		moved = true;
-		if (!pass_head(ex, k))
-			return true;
-		if (!alive(ex, leg, k))
-			return false;
+		if (!pass_head(ex, leg, k))
+			return alive(ex, leg, k);
 	}
 	return moved;
 }
 
 /* The head is through and no filter watches: what comes in goes out. */
-static void flow(struct exchange *ex, enum leg_kind k, struct leg *leg)
+static inline void flow(struct exchange *ex, enum leg_kind k, struct leg *leg)
 {
 	bool moved = leg->in.n != 0;
 	if (moved)
@@ -220,41 +251,46 @@ static void flow(struct exchange *ex, enum leg_kind k, struct leg *leg)
 		ex->pump_due = true;
 }
 
-void leg_pump(struct exchange *ex, enum leg_kind k)
+/* Compiled once per direction. */
+static inline __attribute__((always_inline)) void pump(struct exchange *ex, struct leg *leg, const enum leg_kind k)
 {
-	struct leg *leg = exch_leg(ex, k);
 	unsigned before_at = leg->at;
 	size_t before_out = leg->out.n;
 	bool before_ended = leg->ended, moved = false;
-	if (!leg->begun)
-		return;
 	if (leg->at == ex->nfilters && !leg->watched && !leg->batch_waiting) { /* nobody looks at the body */
 		flow(ex, k, leg);
 		return;
 	}
 	do {
-		bool some = bodies_move(ex, k);
+		bool some = bodies_move(ex, leg, k);
 		moved |= some;
-		if (!some && leg->at == ex->nfilters)
+		if (leg->at == ex->nfilters && (!some || (!leg->watched && !leg->batch_waiting)))
 			break;
 		if (!alive(ex, leg, k))
 			return;
-	} while (head_moves(ex, k) && alive(ex, leg, k));
+	} while (head_moves(ex, leg, k));
 	if (!alive(ex, leg, k))
 		return;
-	if (gather_overflow(ex, k))
+	if (leg->gathering && gather_overflow(ex, k))
 		return;
 	if (moved && k == LEG_REQUEST && ex->source) /* it takes the request where the head is */
 		ex->pump_due = true;
-	bool changed = leg->at != before_at || leg->out.n != before_out || leg->ended != before_ended;
-	if (!changed)
+	if (leg->at != ex->nfilters)
 		return;
-	if (k == LEG_REQUEST) {
-		if (leg->at == ex->nfilters && (leg->out.n != before_out || leg->ended != before_ended))
-			ex->pump_due = true;
-	} else if (leg->at == ex->nfilters && before_at != ex->nfilters) {
+	if (k == LEG_REQUEST)
+		ex->pump_due |= leg->out.n != before_out || leg->ended != before_ended;
+	else if (before_at != ex->nfilters)
 		edge_response(ex);
-	}
+}
+
+void leg_pump_request(struct exchange *ex)
+{
+	pump(ex, &ex->req, LEG_REQUEST);
+}
+
+void leg_pump_response(struct exchange *ex)
+{
+	pump(ex, &ex->resp, LEG_RESPONSE);
 }
 
 void exch_gather(struct exchange *ex, enum leg_kind k, size_t limit)
@@ -270,14 +306,15 @@ void exch_gather(struct exchange *ex, enum leg_kind k, size_t limit)
 bool exch_gathered(struct exchange *ex, enum leg_kind k)
 {
 	struct leg *leg = exch_leg(ex, k);
-	bodies_move(ex, k);
+	bodies_move(ex, leg, k);
 	return gathered(leg);
 }
 
 struct chain *exch_held(struct exchange *ex, enum leg_kind k)
 {
-	bodies_move(ex, k);
-	return &exch_leg(ex, k)->held;
+	struct leg *leg = exch_leg(ex, k);
+	bodies_move(ex, leg, k);
+	return &leg->held;
 }
 
 void exch_watch_body(struct exchange *ex, const struct filter_cfg *f, enum leg_kind k)

@@ -218,7 +218,8 @@ void exch_answer_head(struct exchange *ex, int64_t size)
 {
 	must(!ex->resp.begun);
 	answer_begin(ex, NULL, size, size == 0);
-	exch_run_later(ex);
+	if (!ex->pumping)
+		exch_run_later(ex);
 }
 
 void exch_answer_instead(struct exchange *ex, const struct filter_cfg *self, const struct call_discard *loser)
@@ -264,7 +265,8 @@ void exch_answer_data(struct exchange *ex, struct chain *bytes, bool end, struct
 		leg->in_ended = true;
 		leg->trailers = trailers;
 	}
-	exch_run_later(ex);
+	if (!ex->pumping)
+		exch_run_later(ex);
 }
 
 void exch_answer_broken(struct exchange *ex, enum failure_kind kind)
