@@ -197,11 +197,13 @@ static bool forwarded(struct exchange *ex)
 	struct str scheme = ex->peer->tls ? STR("https") : STR("http");
 	if (c->http_scheme.p)
 		scheme = c->http_scheme;
-	if ((c->use_remote_address && c->xff_trusted_hops == 0) || !head_has(h, FIELD_X_FORWARDED_PROTO))
+	if ((c->use_remote_address && c->xff_trusted_hops == 0) || !head_has(h, FIELD_X_FORWARDED_PROTO)) {
 		ok = ok && head_set_id(h, FIELD_X_FORWARDED_PROTO, scheme);
-	struct str proto = head_value(h, FIELD_X_FORWARDED_PROTO);
-	if (str_ieq(proto, STR("http")) || str_ieq(proto, STR("https")))
-		scheme = proto;
+	} else {
+		struct str proto = head_value(h, FIELD_X_FORWARDED_PROTO);
+		if (str_ieq(proto, STR("http")) || str_ieq(proto, STR("https")))
+			scheme = proto;
+	}
 	return ok && head_set_id(h, FIELD_SCHEME, scheme);
 }
 
@@ -211,6 +213,12 @@ static const enum field_id internal_fields[] = {FIELD_X_ENVOY_INTERNAL, FIELD_X_
 
 static void drop_internal(struct head *h)
 {
+	uint64_t any[2] = {0, 0};
+#pragma GCC unroll 16
+	for (size_t i = 0; i < sizeof internal_fields / sizeof *internal_fields; i++) /* the compiler adds them up */
+		any[internal_fields[i] / 64] |= (uint64_t)1 << internal_fields[i] % 64;
+	if (__builtin_expect(!(h->has[0] & any[0]) && !(h->has[1] & any[1]), 1))
+		return;
 	for (size_t i = 0; i < sizeof internal_fields / sizeof *internal_fields; i++)
 		if (head_has(h, internal_fields[i]))
 			head_remove_id(h, internal_fields[i]);

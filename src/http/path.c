@@ -138,6 +138,8 @@ ptrdiff_t path_normalize(char *p, size_t n, bool dots, bool merge_slashes, bool 
 
 bool path_has_dot_params(struct str target)
 {
+	if (!memchr(target.p, ';', target.n))
+		return false;
 	for (size_t i = 0; i + 2 < target.n && target.p[i] != '?'; i++) {
 		if (target.p[i] != '/' || target.p[i + 1] != '.')
 			continue;
