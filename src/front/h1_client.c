@@ -479,8 +479,8 @@ static void feed(struct client *c)
 
 static void finish(struct client *c);
 
-/* Puts the head, and the bytes of a small body behind it, into one chunk. */
-static bool write_head(struct client *c)
+/* How the head says what follows it; decides on chunks, and on the connection's end. */
+static struct h1_out head_form(struct client *c)
 {
 	struct exchange *ex = c->work->ex;
 	struct leg *r = &ex->resp;
@@ -524,28 +524,57 @@ static bool write_head(struct client *c)
 	o.close = c->close_after && !ex->tunnel;
 	o.keep_alive = c->work->minor0 && !c->close_after;
 	o.trailers = c->work->wire_chunked;
-	size_t need = h1_head_size(&r->head, &o);
-	bool copy = !c->work->wire_chunked && r->out.n <= LIMIT_COPY_BEHIND_HEAD && !bodyless && !ex->tunnel;
-	size_t body = copy ? r->out.n : 0;
+	return o;
+}
+
+/* The body's first bytes may stand behind the head, in the same piece. */
+static bool has_little_body(const struct client *c)
+{
+	const struct exchange *ex = c->work->ex;
+	return !c->work->wire_chunked && ex->resp.out.n <= LIMIT_COPY_BEHIND_HEAD && !ex->tunnel;
+}
+
+/* What there is of a little body, to `to`; returns how much. */
+static size_t copy_behind(struct client *c, char *to)
+{
+	struct leg *r = &c->work->ex->resp;
+	size_t n = r->out.n;
+	if (!n)
+		return 0;
+	if (c->work->left >= 0 && (int64_t)n > c->work->left)
+		n = (size_t)c->work->left;
+	chain_read(&r->out, 0, to, n);
+	chain_skip(&r->out, n);
+	if (c->work->left >= 0)
+		c->work->left -= (int64_t)n;
+	return n;
+}
+
+static void head_written(struct client *c, size_t body)
+{
+	c->work->head_written = c->work->ex->head_sent = true;
+	if (body)
+		exch_answer_taken(c->work->ex, body);
+}
+
+/* Puts the head, and the bytes of a small body behind it, into one chunk. */
+static bool write_head(struct client *c)
+{
+	struct head *h = &c->work->ex->resp.head;
+	struct h1_out o = head_form(c);
+	size_t need = h1_head_size(h, &o);
+	bool little = has_little_body(c) && o.framing != H1_NO_BODY;
+	size_t body = little ? c->work->ex->resp.out.n : 0;
 	struct chunk *b = chunk_new(need + body <= CHUNK_SMALL ? CHUNK_SMALL : need + body <= CHUNK_LARGE ? CHUNK_LARGE : (uint32_t)(need + body));
 	if (!b)
 		return false;
-	size_t n = h1_write_response(b->data, &r->head, &o);
+	size_t n = h1_write_response(b->data, h, &o);
 	must(n <= need);
-	if (body) {
-		if (c->work->left >= 0 && (int64_t)body > c->work->left)
-			body = (size_t)c->work->left;
-		chain_read(&r->out, 0, b->data + n, body);
-		chain_skip(&r->out, body);
-		if (c->work->left >= 0)
-			c->work->left -= (int64_t)body;
-	}
+	body = little ? copy_behind(c, b->data + n) : 0;
 	b->fill = (uint32_t)(n + body);
 	bool ok = chain_append(&c->work->wire, b, b->data, n + body);
 	chunk_unref(b);
-	c->work->head_written = ex->head_sent = true;
-	if (body)
-		exch_answer_taken(ex, body);
+	head_written(c, body);
 	return ok;
 }
 
@@ -661,32 +690,57 @@ static void tunnel_begins(struct client *c)
 		later(c->front->loop, PHASE_AGAIN, &c->work->again);
 }
 
+/* A head with all there is of its body goes to a plain socket from here: no chunk is taken, no list made. False: not this one. */
+static bool send_whole(struct client *c, ssize_t *w)
+{
+	static _Thread_local char out[CHUNK_SMALL];
+	struct exchange *ex = c->work->ex;
+	if (c->work->wire.n || ex->interim || !exch_answer_ready(ex) || conn_is_tls(&c->conn))
+		return false;
+	struct h1_out o = head_form(c);
+	if (!has_little_body(c))
+		return false;
+	size_t n = h1_write_response_in(out, sizeof out - LIMIT_COPY_BEHIND_HEAD, &ex->resp.head, &o);
+	if (!n)
+		return false;
+	size_t body = o.framing != H1_NO_BODY ? copy_behind(c, out + n) : 0;
+	n += body;
+	head_written(c, body);
+	*w = conn_write(&c->conn, &(struct iovec){out, n}, 1);
+	size_t gone = *w > 0 ? (size_t)*w : 0;
+	if (gone < n && *w != CONN_FAILED && !chain_copy(&c->work->wire, out + gone, n - gone))
+		*w = CONN_FAILED;
+	return true;
+}
+
 static void write_task(struct task *t)
 {
 	struct client *c = ((struct work *)((char *)t - offsetof(struct work, write)))->client;
+	ssize_t w = 0;
 	if (c->state == CLIENT_DEAD || c->conn.blocked)
 		return;
 	struct exchange *ex = c->work->ex;
-	if (ex && c->work->wire.n < WIRE_LOW && !fill_wire(c)) {
-		client_close(c, true);
+	if (!ex || c->work->head_written || !send_whole(c, &w)) {
+		if (ex && c->work->wire.n < WIRE_LOW && !fill_wire(c)) {
+			client_close(c, true);
+			return;
+		}
+		if (c->work->wire.n)
+			w = write_wire(c);
+	}
+	if (w == CONN_FAILED) {
+		lost(c);
 		return;
 	}
+	if (w > 0) {
+		stat_add(c->hcm->stats->cx_tx_bytes, (uint64_t)w);
+		if (ex)
+			ex->last_active_us = loop_now_us(c->front->loop);
+	}
 	if (c->work->wire.n) {
-		ssize_t w = write_wire(c);
-		if (w == CONN_FAILED) {
-			lost(c);
-			return;
-		}
-		if (w > 0) {
-			stat_add(c->hcm->stats->cx_tx_bytes, (uint64_t)w);
-			if (ex)
-				ex->last_active_us = loop_now_us(c->front->loop);
-		}
-		if (c->work->wire.n) {
-			if (!c->conn.blocked)
-				later(c->front->loop, PHASE_AGAIN, &c->work->again_write);
-			return;
-		}
+		if (!c->conn.blocked)
+			later(c->front->loop, PHASE_AGAIN, &c->work->again_write);
+		return;
 	}
 	if (!ex)
 		return;

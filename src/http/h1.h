@@ -107,6 +107,9 @@ size_t h1_head_size(const struct head *h, const struct h1_out *o);
 size_t h1_write_request(char *out, const struct head *h, const struct h1_out *o);
 /* minor: of the client; the version written is always HTTP/1.1 (RFC 9110 2.5). */
 size_t h1_write_response(char *out, const struct head *h, const struct h1_out *o);
+/* The same into room bytes, whatever the head. 0: not sure to fit, and what out holds is of no use. */
+size_t h1_write_request_in(char *out, size_t room, const struct head *h, const struct h1_out *o);
+size_t h1_write_response_in(char *out, size_t room, const struct head *h, const struct h1_out *o);
 /* "1a\r\n"; out has 20 bytes. */
 size_t h1_write_chunk_line(char *out, uint64_t n);
 /* "0\r\n" trailers "\r\n"; size bound by h1_head_size. trailers may be NULL. */

@@ -1,7 +1,7 @@
 /* src/http/h1_write.c
  *
- * Heads as postern sends them (robustness.md I2): built from fields, framing computed. Size is checked once
- * by the caller (h1_head_size), then everything is copied without further checks.
+ * Heads as postern sends them (robustness.md I2): built from fields, framing computed. Room is either made by the
+ * caller (h1_head_size) or looked at field by field (…_in), which costs less than summing up before.
  */
 #include "http/h1.h"
 #include "http/scan_int.h"
@@ -9,6 +9,8 @@
 /* Start line, separators and computed fields: "HTTP/1.1 200 " and CRLF, "content-length: " with 20 digits,
  * "transfer-encoding: chunked", "connection: close, keep-alive, te, upgrade", "upgrade: ", "te: trailers". */
 enum { FIXED = 256, PER_FIELD = 4 };
+/* Of a start line, what is not a value of the head's: "HTTP/1.1 200 ", our own reason phrases, " HTTP/1.1", "host: ", ends of lines. */
+enum { START = 96 };
 
 /* Bits of ids that are never written as they are. Trailer is there for those who announce one. */
 static inline bool is_skipped(unsigned id)
@@ -139,19 +141,29 @@ static char *put_framing(char *out, const struct head *h, const struct h1_out *o
 	return out;
 }
 
-static char *put_fields(char *out, const struct head *h, const struct h1_out *o)
+/* NULL: a field does not fit below limit, behind which there is room for all else. */
+static char *put_fields(char *out, uintptr_t limit, const struct head *h, const struct h1_out *o)
 {
 	for (const struct field *f = h->f + h->pseudo, *end = h->f + h->n; f < end; f++) {
 		if (is_skipped(f->id) &&
 		    !(f->id == FIELD_TRAILER && o->trailers && o->framing == H1_CHUNKED))
 			continue;
+		if (__builtin_expect(limit - (uintptr_t)out < (size_t)f->name_n + f->value_n + PER_FIELD, 0))
+			return NULL;
 		out = put_field(out, f);
 	}
 	out = put_framing(out, h, o);
 	return PUT(out, "\r\n");
 }
 
-size_t h1_write_request(char *out, const struct head *h, const struct h1_out *o)
+/* Where the fields must end so that what follows them has room; 0: not even the start line, with start bytes of others, is sure to have. */
+static uintptr_t fields_limit(const char *out, size_t room, size_t start, const struct h1_out *o)
+{
+	size_t behind = FIXED + o->upgrade.n;
+	return room > behind && room - behind > START + start ? (uintptr_t)out + (room - behind) : 0;
+}
+
+static inline __attribute__((always_inline)) size_t put_request(char *out, uintptr_t limit, const struct head *h, const struct h1_out *o)
 {
 	struct str method = {"", 0}, path = method, authority = method;
 	char *w = out;
@@ -172,10 +184,25 @@ size_t h1_write_request(char *out, const struct head *h, const struct h1_out *o)
 	w = PUT(w, " HTTP/1.1\r\nhost: ");
 	w = put(w, authority.p, authority.n);
 	w = PUT(w, "\r\n");
-	return (size_t)(put_fields(w, h, o) - out);
+	w = put_fields(w, limit, h, o);
+	return w ? (size_t)(w - out) : 0;
 }
 
-size_t h1_write_response(char *out, const struct head *h, const struct h1_out *o)
+size_t h1_write_request(char *out, const struct head *h, const struct h1_out *o)
+{
+	return put_request(out, UINTPTR_MAX, h, o);
+}
+
+size_t h1_write_request_in(char *out, size_t room, const struct head *h, const struct h1_out *o)
+{
+	size_t start = 0;
+	for (unsigned i = 0; i < h->pseudo; i++)
+		start += h->f[i].value_n;
+	uintptr_t limit = fields_limit(out, room, start, o);
+	return limit ? put_request(out, limit, h, o) : 0;
+}
+
+static inline __attribute__((always_inline)) size_t put_response(char *out, uintptr_t limit, const struct head *h, const struct h1_out *o)
 {
 	char *w = PUT(out, "HTTP/1.1 200 OK\r\n");
 	if (h->status != 200 || h->reason.p) {
@@ -189,7 +216,19 @@ size_t h1_write_response(char *out, const struct head *h, const struct h1_out *o
 		w = put(w, reason.p, reason.n);
 		w = PUT(w, "\r\n");
 	}
-	return (size_t)(put_fields(w, h, o) - out);
+	w = put_fields(w, limit, h, o);
+	return w ? (size_t)(w - out) : 0;
+}
+
+size_t h1_write_response(char *out, const struct head *h, const struct h1_out *o)
+{
+	return put_response(out, UINTPTR_MAX, h, o);
+}
+
+size_t h1_write_response_in(char *out, size_t room, const struct head *h, const struct h1_out *o)
+{
+	uintptr_t limit = fields_limit(out, room, h->reason.n, o);
+	return limit ? put_response(out, limit, h, o) : 0;
 }
 
 size_t h1_write_chunk_line(char *out, uint64_t n)

@@ -45,7 +45,7 @@ static void keep_equal(struct head *h, enum field_id id)
 
 struct field *head_get_(const struct head *h, enum field_id id)
 {
-	for (struct field *f = h->f, *end = f + h->n; f < end; f++)
+	for (struct field *f = h->f + (id > FIELD_PROTOCOL ? h->pseudo : 0), *end = h->f + h->n; f < end; f++)
 		if (f->id == id)
 			return f;
 	return NULL;
@@ -114,7 +114,16 @@ bool head_add_id(struct head *h, enum field_id id, struct str value)
 {
 	if (id == FIELD_HOST && !h->is_response)
 		id = FIELD_AUTHORITY;
-	return add(h, id, (struct str){name_infos[id].name, name_infos[id].n}, value);
+	const struct name_info *name = &name_infos[id];
+	if (id <= FIELD_PROTOCOL || h->n == h->cap || value.n > UINT32_MAX)
+		return add(h, id, (struct str){name->name, name->n}, value);
+	h->f[h->n++] = (struct field){.name_p = name->name,
+				      .name_n = (uint16_t)name->n,
+				      .value_p = value.p ? value.p : "",
+				      .value_n = (uint32_t)value.n,
+				      .id = (uint8_t)id};
+	h->has[id / 64] |= (uint64_t)1 << id % 64;
+	return true;
 }
 
 bool head_add_other(struct head *h, struct str name, struct str value)
@@ -217,7 +226,7 @@ bool head_set_id(struct head *h, enum field_id id, struct str value)
 		return false;
 	f->value_p = value.p ? value.p : "";
 	f->value_n = (uint32_t)value.n;
-	for (struct field *more = f + 1, *end = h->f + h->n; more < end; more++)
+	for (struct field *more = f + 1, *end = h->f + (id > FIELD_PROTOCOL ? h->n : h->pseudo); more < end; more++)
 		if (more->id == id) {
 			remove_from(h, (unsigned)(more - h->f), id, (struct str){"", 0});
 			break;

@@ -304,6 +304,36 @@ static void send_chunk(struct origin *o, struct chunk *k, bool tell)
 		flush(o, tell);
 }
 
+/* A request without a body goes to a plain socket from here: no chunk is taken. False: not this one. */
+static bool send_whole(struct origin *o, const struct head *head, const struct h1_out *out, bool tell)
+{
+	static _Thread_local char text[CHUNK_SMALL];
+	struct h1_origin *h = &o->h1;
+	size_t n = out->framing == H1_NO_BODY && head && !conn_is_tls(&o->conn)
+			   ? h1_write_request_in(text, sizeof text, head, out)
+			   : 0;
+	if (!n)
+		return false;
+	ssize_t took = conn_write(&o->conn, &(struct iovec){text, n}, 1);
+	if (__builtin_expect(took == (ssize_t)n, 1)) {
+		call_on_sent(o->call, n, true);
+		flushed(o, tell);
+		return true;
+	}
+	if (took < 0 && took != CONN_AGAIN) {
+		write_failed(o);
+		return true;
+	}
+	size_t gone = took > 0 ? (size_t)took : 0;
+	if (gone)
+		call_on_sent(o->call, gone, false);
+	if (!chain_copy(&h->out, text + gone, n - gone))
+		broken(o, FAILED_MEMORY, NULL);
+	else if (!o->conn.blocked)
+		later(o->u->loop, PHASE_AGAIN, &o->again);
+	return true;
+}
+
 static void write_this(struct origin *o, const struct head *head, bool tell)
 {
 	struct ucall *c = o->call;
@@ -315,6 +345,8 @@ static void write_this(struct origin *o, const struct head *head, bool tell)
 	h->end_framed = out.framing == H1_NO_BODY || (out.framing == H1_LENGTH && !h->left);
 	h->head_written = true;
 	c->pub.first_byte_us = loop_now_us(o->u->loop);
+	if (send_whole(o, head, &out, tell))
+		return;
 	bool behind = out.framing != H1_NO_BODY && c->body.n <= LIMIT_COPY_BEHIND_HEAD &&
 		      (c->body.n || c->all);
 	size_t room = head ? h1_head_size(head, &out) : 0;
