@@ -241,6 +241,13 @@ uint64_t *stat_slot_slow(stat_id id)
 	return &page[id % STAT_PAGE];
 }
 
+void stat_add_slow(stat_id id, uint64_t n)
+{
+	uint64_t *slot = stat_slot_slow(id);
+	if (slot)
+		add(slot, n);
+}
+
 static uint64_t *slot_of(stat_id id)
 {
 	uint64_t *page = id < (uint32_t)STAT_PAGE * STAT_PAGES ? stat_pages[id / STAT_PAGE] : NULL;

@@ -21,13 +21,17 @@ stat_id stat_registerf(enum stat_kind kind, const char *fmt, ...) __attribute__(
 enum { STAT_PAGE = 1024, STAT_PAGES = 1024 };
 extern _Thread_local uint64_t *stat_pages[STAT_PAGES];
 uint64_t *stat_slot_slow(stat_id id);
+void stat_add_slow(stat_id id, uint64_t n);
 
 static inline void stat_add(stat_id id, uint64_t n)
 {
 	uint64_t *page = stat_pages[id / STAT_PAGE];
-	uint64_t *slot = __builtin_expect(page != 0, 1) ? &page[id % STAT_PAGE] : stat_slot_slow(id);
-	if (slot) /* relaxed: one writer, any reader */
+	if (__builtin_expect(page != 0, 1)) { /* relaxed: one writer, any reader */
+		uint64_t *slot = &page[id % STAT_PAGE];
 		__atomic_store_n(slot, __atomic_load_n(slot, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+	} else {
+		stat_add_slow(id, n);
+	}
 }
 static inline void stat_sub(stat_id id, uint64_t n)
 {

@@ -47,11 +47,9 @@ static bool redirect_to(struct exchange *ex, unsigned status, struct str locatio
 }
 
 /* Route, virtual host and route configuration add and remove fields, the most specific first (Envoy's order). */
-static void apply_ops(struct exchange *ex, struct head *h, bool request)
+static __attribute__((noinline)) void apply_some_ops(struct exchange *ex, struct head *h, bool request)
 {
 	const struct header_ops *r = &ex->route->headers_ops, *v = &ex->vhost->headers_ops, *c = &ex->vhost->config->headers_ops;
-	if (!ex->weighted && !(request ? r->nrequest + v->nrequest + c->nrequest : r->nresponse + v->nresponse + c->nresponse))
-		return;
 	const struct header_ops *ops[4];
 	unsigned n = 0;
 	if (ex->weighted)
@@ -71,6 +69,13 @@ static void apply_ops(struct exchange *ex, struct head *h, bool request)
 		if (k)
 			header_ops_apply(ex, h, list, k);
 	}
+}
+
+static inline void apply_ops(struct exchange *ex, struct head *h, bool request)
+{
+	const struct header_ops *r = &ex->route->headers_ops, *v = &ex->vhost->headers_ops, *c = &ex->vhost->config->headers_ops;
+	if (ex->weighted || (request ? r->nrequest | v->nrequest | c->nrequest : r->nresponse | v->nresponse | c->nresponse))
+		apply_some_ops(ex, h, request);
 }
 
 /* The path with the route's rewrite; .p NULL: no memory; unchanged when there is none. */
