@@ -40,11 +40,13 @@ struct fb {
 	bool answered;		   /* its head was told to the policy */
 	bool failed;		   /* one of those before it did not answer */
 	bool handed;		   /* it is what the client gets */
+	bool breaks;		   /* and breaks off */
 	/* the request's body */
 	struct replay replay;
 	struct chain rest;  /* behind what replay has, for the fallback only */
 	bool keeping;	    /* replay is in use */
 	bool direct;	    /* nothing more is added to it */
+	bool spent;	    /* something of what came behind it is gone: nobody else can have the whole body */
 	bool request_ended; /* keeping: all of it has come */
 	bool request_sent;
 	bool cut;	    /* the primary's page ends here, visibly */
@@ -371,8 +373,13 @@ static void note_time(struct fb *fb)
 /* This one did not answer with something of its own: the next is asked, or the policy hears of it. */
 static int next_or(struct fb *fb, bool missed)
 {
+	bool more = fb->which + 1 < fb->cfg->norigins && fb->alone == SERVED;
+	if (more && fb->spent) {
+		more = missed = false;
+		fb->why = FAILED_OVERFLOW;
+	}
 	fb->failed |= !missed;
-	if (fb->which + 1 < fb->cfg->norigins && fb->alone == SERVED) {
+	if (more) {
 		fb->which++;
 		fb->asked_us = 0;
 		ask(fb);
@@ -987,6 +994,7 @@ static void pump_kept(struct fb *fb)
 			}
 			send_some(fb, &some, room, fb->request_ended && !replay_left(&fb->replay) && fb->rest.n == 0);
 		} else if (fb->rest.n || fb->request_ended) {
+			fb->spent |= fb->rest.n != 0;
 			send_some(fb, &fb->rest, room, fb->request_ended);
 		} else {
 			break;
@@ -1045,7 +1053,10 @@ static enum verdict keep(struct fb *fb, struct chain *batch, bool end)
 		policy_init(&fb->policy, START_FALLBACK);
 		ask(fb);
 	}
+	if (fb->queued)
+		return WAIT; /* pump_kept wakes us when it is asked */
 	if (!fb->call || fb->call->request_lost) {
+		fb->spent = true;
 		chain_clear(batch);
 		fb->request_ended |= end;
 		ex->port->room(ex);
@@ -1162,11 +1173,15 @@ static void pump_answer(struct fb *fb)
 		if (!end)
 			call_took(c);
 	}
-	if (fb->call && c->failed) {
-		enum failure_kind why = c->failure;
-		note_origin(ex, c);
-		exch_answer_broken(ex, why);
+	if (!fb->call || !c->failed)
+		return;
+	if (!fb->breaks) { /* the head may have come with it: first the filters see that */
+		fb->breaks = ex->pump_due = true;
+		return;
 	}
+	enum failure_kind why = c->failure;
+	note_origin(ex, c);
+	exch_answer_broken(ex, why);
 }
 
 static void say_continue(struct fb *fb)

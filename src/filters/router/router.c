@@ -578,19 +578,25 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 		exch_interim(ex, i->head);
 	}
 	enum failure_kind why = c->failure;
-	if (c->failed && !rt->head_done) {
+	if (c->failed && !c->has_head) {
 		leave_call(ex, rt);
 		exch_fail(ex, why);
 		if (why == FAILED_OVERFLOW && ex->resp.begun && !ex->head_sent)
 			head_add(&ex->resp.head, STR("x-envoy-overloaded"), STR("true"));
 		return;
 	}
-	if (c->has_head && !rt->head_done && !hand_over_head(ex, self, rt)) {
-		exch_fail(ex, FAILED_MEMORY);
-		return;
+	if (!rt->head_done) {
+		if (!c->has_head)
+			return;
+		if (!hand_over_head(ex, self, rt)) {
+			exch_fail(ex, FAILED_MEMORY);
+			return;
+		}
+		if (c->failed) { /* both came at once: the filters see the head first, then the break shows */
+			ex->pump_due = true;
+			return;
+		}
 	}
-	if (!rt->head_done)
-		return;
 	if (ex->resp.holding && !c->ended && !c->failed) {
 		hold_answer(ex, rt);
 		return;
