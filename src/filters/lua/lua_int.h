@@ -254,6 +254,19 @@ struct script_env {
 	unsigned npool;
 	unsigned nstats; /* names registered by the script */
 };
+/* --- presize.c: room for the tables that loops fill --- */
+enum { PRESIZE_OPS = 6 };
+struct presize {
+	bool known; /* else nothing is done */
+	uint8_t op[PRESIZE_OPS];
+};
+/* What this LuaJIT's instructions look like. False: not as expected. Raises an error when memory
+ * is short. */
+bool presize_learn(lua_State *L, struct presize *ps);
+/* Replaces the function on top of the stack by one that does the same. Returns how many {} got
+ * room. */
+unsigned presize_function(lua_State *L, const struct presize *ps, const char *chunk_name);
+
 enum { NAME_SLOTS = 512 }; /* a power of two, more than four times FIELD_IDS */
 struct vm {
 	lua_State *L;
@@ -276,6 +289,7 @@ struct vm {
 	uint32_t nslots; /* runs made so far: each keeps its part of the cache */
 	struct lua_call *calls, *spare_calls, *preparing;
 	unsigned ncalls;
+	struct presize presize;
 	struct guard *guard;
 	bool doomed;      /* out of memory: replaced as soon as no run is on the stack */
 	unsigned nruns;   /* alive */

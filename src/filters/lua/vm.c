@@ -74,6 +74,7 @@ static int setup(lua_State *L)
 		LUAJIT_MODE_ENGINE |
 			LUAJIT_MODE_OFF); /* guard.c says why; the library "jit" had switched it on */
 	lua_gc(L, LUA_GCSETPAUSE, ROOMY);
+	presize_learn(L, &vm->presize);
 	make_start(L, vm);
 	lua_pushcfunction(L, httpcall_build);
 	vm->call_ref = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -166,6 +167,7 @@ static void push_chunk(lua_State *L, struct vm *vm, const struct script *s)
 		lua_pop(L, 1);
 		if (luaL_loadbufferx(L, s->source.p, s->source.n, s->chunk_name, "t"))
 			lua_error(L);
+		presize_function(L, &vm->presize, s->chunk_name);
 		lua_pushvalue(L, -2);
 		lua_pushvalue(L, -2);
 		lua_rawset(L, -5);
