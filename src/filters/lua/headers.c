@@ -67,7 +67,7 @@ int headers_next(lua_State *L)
 	struct obj *o = obj_arg(L, OBJ_HEADERS);
 	const struct head *h = living_head(L, o);
 	unsigned i = o->at;
-	while (i < h->n && hidden(h, &h->f[i]))
+	while (__builtin_expect(i < h->n && hidden(h, &h->f[i]), 0))
 		i++;
 	if (i >= h->n) {
 		o->open = false;
@@ -125,22 +125,49 @@ struct str headers_checked_name(lua_State *L, struct str name, const struct head
 	return (struct str){lower(p, name), name.n};
 }
 
+#define EACH(byte) (0x0101010101010101u * (byte))
+
+/* Of eight bytes, one below 0x20 or DEL. */
+static bool word_bad(uint64_t x)
+{
+	uint64_t low = (x - EACH(0x20)) & ~x, y = x ^ EACH(0x7f), del = (y - EACH(1)) & ~y;
+	return (low | del) & EACH(0x80);
+}
+
+static uint64_t load(const char *p, size_t n)
+{
+	uint64_t x = EACH(' ');
+	memcpy(&x, p, n);
+	return x;
+}
+
 /* No byte that needs a second look: quick for what nearly all values are. */
 static bool all_plain(struct str s)
 {
-	size_t i = 0;
+	const char *p = s.p, *end = p + s.n;
 #ifdef __SSE2__
 	const __m128i most = _mm_set1_epi8(0x1f), del = _mm_set1_epi8(0x7f);
-	for (; i + 16 <= s.n; i += 16) {
-		__m128i x = _mm_loadu_si128((const __m128i *)(s.p + i));
-		__m128i bad = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, most), x),
-					   _mm_cmpeq_epi8(x, del));
-		if (_mm_movemask_epi8(bad))
-			return false;
-	}
+	if (s.n >= 16) /* the last sixteen overlap those before */
+		for (;; p = end - p > 32 ? p + 16 : end - 16) {
+			__m128i x = _mm_loadu_si128((const __m128i *)p);
+			__m128i bad = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, most), x),
+						   _mm_cmpeq_epi8(x, del));
+			if (_mm_movemask_epi8(bad))
+				return false;
+			if (p == end - 16)
+				return true;
+		}
 #endif
-	for (; i < s.n; i++)
-		if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
+	for (; end - p >= 8; p += 8)
+		if (word_bad(load(p, 8)))
+			return false;
+	if (end - p >= 4) {
+		if (word_bad(load(p, 4)))
+			return false;
+		p += 4;
+	}
+	for (; p < end; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			return false;
 	return true;
 }
@@ -435,6 +462,59 @@ static void add_pair(lua_State *L, struct head *h, enum field_id id, struct str 
 		obj_no_memory(L);
 }
 
+static _Noreturn void bad_value(lua_State *L)
+{
+	luaL_error(L, "header values must be strings, numbers or lists of them, got %s",
+		   luaL_typename(L, -1));
+	must_fail("luaL_error returns", __FILE__, __LINE__);
+}
+
+/* The name at -2 and the value at -1, of that type. */
+static void add_entry(lua_State *L, struct head *h, struct str name, int type, bool call)
+{
+	enum field_id id;
+	if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TTABLE)
+		bad_value(L);
+	if (!call && name.n && name.p[0] == ':' && !str_eq(name, STR(":status")))
+		return; /* has no meaning in an answer */
+	name = headers_checked_name(L, name, h, &id);
+	/* Framing is not the script's (robustness.md I3). */
+	if (id && name_infos[id].flags & NAME_FRAMING && !(call && id == FIELD_TE))
+		return;
+	if (type != LUA_TTABLE) {
+		add_pair(L, h, id, name, call);
+		return;
+	}
+	int n = (int)lua_objlen(L, -1);
+	for (int i = 1; i <= n; i++) {
+		lua_rawgeti(L, -1, i);
+		if (!lua_isstring(L, -1))
+			bad_value(L);
+		add_pair(L, h, id, name, call);
+		lua_pop(L, 1);
+	}
+}
+
+/* A request's field that is not there yet, of a well-known name in its usual spelling: needs no
+ * more checks than its value's. */
+static bool add_usual(lua_State *L, struct head *h, struct str name)
+{
+	enum field_id id = obj_known_name(name.p);
+	if (!id || id == FIELD_HOST || id == FIELD_STATUS || head_has(h, id) ||
+	    name_infos[id].flags & NAME_FRAMING)
+		return false;
+	struct str value;
+	value.p = lua_tolstring(L, -1, &value.n);
+	if (!all_plain(value))
+		return false;
+	char *p = arena_alloc(h->arena, value.n ? value.n : 1);
+	if (!p)
+		obj_no_memory(L);
+	if (!head_add_id(h, id, (struct str){memcpy(p, value.p, value.n), value.n}))
+		obj_no_memory(L);
+	return true;
+}
+
 void headers_from_table(lua_State *L, int at, struct head *h, bool call)
 {
 	lua_pushnil(L);
@@ -443,39 +523,9 @@ void headers_from_table(lua_State *L, int at, struct head *h, bool call)
 			luaL_error(L, "header names must be strings, got %s", luaL_typename(L, -2));
 		struct str name;
 		name.p = lua_tolstring(L, -2, &name.n);
-		enum field_id id;
 		int type = lua_type(L, -1);
-		if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TTABLE)
-			luaL_error(
-				L,
-				"header values must be strings, numbers or lists of them, got %s",
-				luaL_typename(L, -1));
-		if (!call && name.n && name.p[0] == ':' && !str_eq(name, STR(":status"))) {
-			lua_pop(L, 1); /* has no meaning in an answer */
-			continue;
-		}
-		name = headers_checked_name(L, name, h, &id);
-		/* Framing is not the script's (robustness.md I3). */
-		if (id && name_infos[id].flags & NAME_FRAMING && !(call && id == FIELD_TE)) {
-			lua_pop(L, 1);
-			continue;
-		}
-		if (type != LUA_TTABLE) {
-			add_pair(L, h, id, name, call);
-			lua_pop(L, 1);
-			continue;
-		}
-		int n = (int)lua_objlen(L, -1);
-		for (int i = 1; i <= n; i++) {
-			lua_rawgeti(L, -1, i);
-			if (!lua_isstring(L, -1))
-				luaL_error(L,
-					   "header values must be strings, numbers or lists of "
-					   "them, got %s",
-					   luaL_typename(L, -1));
-			add_pair(L, h, id, name, call);
-			lua_pop(L, 1);
-		}
+		if (!call || type != LUA_TSTRING || !add_usual(L, h, name))
+			add_entry(L, h, name, type, call);
 		lua_pop(L, 1);
 	}
 }
