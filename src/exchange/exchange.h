@@ -92,18 +92,23 @@ struct leg {
 	uint32_t watched;      /* bit per walk position: this filter sees the body */
 	uint8_t at;	       /* walk position of the filter that has the head; == n: the head is through */
 	uint8_t batch_at;
+	union {
+		struct {
+			bool waiting;	    /* filter `at` said WAIT */
+			bool gathering;	    /* it wants the whole body first */
+			bool batch_waiting;
+			bool passing;	    /* the filter `at` said GO_ON; its held bytes wait for the stopped batch to move */
+			bool holding;	    /* exch_hold_answer */
+		};
+		uint64_t unusual;	    /* any of them */
+	};
 	bool begun;	       /* the head is there */
-	bool waiting;	       /* filter `at` said WAIT */
-	bool gathering;	       /* it wants the whole body first */
-	bool batch_waiting;
 	bool batch_end;	       /* the stopped batch is the last one */
-	bool passing;	       /* the filter `at` said GO_ON; its held bytes wait for the stopped batch to move */
 	uint8_t end_at;	       /* walk position that the end of the body has reached */
 	bool in_ended;	       /* nothing will be added to in */
 	bool ended;	       /* out is complete (but for what it holds) */
 	bool discard;	       /* what still arrives is thrown away */
 	bool size_fixed;       /* a filter replaced the body: size rules, whatever content-length says */
-	bool holding;	       /* exch_hold_answer */
 	uint8_t broke;	       /* enum failure_kind: the source broke off while it was held */
 	size_t gather_limit, hold_limit;
 };

@@ -64,7 +64,7 @@ static inline void head_leaves(struct exchange *ex, struct leg *leg)
 {
 	if (__builtin_expect(leg->holding, 0)) {
 		leg->holding = false;
-		ex->pump_due = true;
+		ex->pump_due |= !leg->in_ended; /* the source goes on */
 	}
 	leg->passing = leg->gathering = false;
 	leg->gather_limit = 0;
@@ -204,35 +204,63 @@ static __attribute__((noinline)) bool resumed(struct exchange *ex, enum leg_kind
 	return true;
 }
 
-/* The head goes on as far as filters let it. True: it moved, and the leg is alive. */
-static inline __attribute__((always_inline)) bool head_moves(struct exchange *ex, struct leg *leg, const enum leg_kind k)
+/* What the filter `at` has said is done. True: the head went on to the next one. */
+static __attribute__((noinline)) bool carry_out(struct exchange *ex, enum leg_kind k, enum verdict v)
 {
-	bool moved = false;
-	if (__builtin_expect(leg->passing && !leg->batch_waiting, 0)) {
-		moved = pass_head(ex, leg, k);
-		if (!alive(ex, leg, k))
-			return false;
-	}
-	while (leg->at < ex->nfilters && !leg->passing) {
+	struct leg *leg = exch_leg(ex, k);
+	if (v == ANSWERED && k == LEG_REQUEST)
+		leg->discard = true;
+	if (v == ANSWERED || !alive(ex, leg, k))
+		return false;
+	if (v == GO_ON)
+		return pass_head(ex, leg, k);
+	leg->waiting = true;
+	if (leg->gathering && (gathered(leg) || gather_overflow(ex, k)))
+		ex->again = true;
+	return false;
+}
+
+/* The head goes on as far as filters let it. True: it moved. */
+static __attribute__((noinline)) bool head_moves_slowly(struct exchange *ex, enum leg_kind k, bool moved)
+{
+	struct leg *leg = exch_leg(ex, k);
+	if (leg->passing && !leg->batch_waiting)
+		moved |= pass_head(ex, leg, k);
+	while (leg->at < ex->nfilters && !leg->passing && alive(ex, leg, k)) {
 		const struct filter_cfg *f = walk_filter(ex, k, leg->at);
 		enum verdict v;
 		if (!leg->waiting)
 			v = head_hook(ex, k, f);
 		else if (!resumed(ex, k, f, &v))
-			return moved;
-		if (v == ANSWERED && k == LEG_REQUEST)
-			leg->discard = true;
-		if (v == ANSWERED || !alive(ex, leg, k))
-			return false;
-		if (v == WAIT) {
-			leg->waiting = true;
-			if (leg->gathering && (gathered(leg) || gather_overflow(ex, k)))
-				ex->again = true;
-			return moved;
+			break;
+		moved |= v == GO_ON;
+		if (!carry_out(ex, k, v))
+			break;
+	}
+	return moved;
+}
+
+/* The same, in short where no filter watches the body and nothing is unusual. In between, end_at may be behind. */
+static inline __attribute__((always_inline)) bool head_moves(struct exchange *ex, struct leg *leg, const enum leg_kind k)
+{
+	bool moved = false;
+	if (__builtin_expect(leg->watched || leg->unusual, 0))
+		return head_moves_slowly(ex, k, false);
+	while (leg->at < ex->nfilters) {
+		enum verdict v = head_hook(ex, k, walk_filter(ex, k, leg->at));
+		if (__builtin_expect(v != GO_ON || !alive(ex, leg, k) || leg->watched || leg->unusual, 0)) {
+			if (v != ANSWERED && alive(ex, leg, k) && leg->in_ended && chain_empty(&leg->in))
+				leg->end_at = leg->at;
+			moved |= v == GO_ON;
+			return carry_out(ex, k, v) ? head_moves_slowly(ex, k, moved) : moved;
 		}
+		leg->at++;
 		moved = true;
-		if (!pass_head(ex, leg, k))
-			return alive(ex, leg, k);
+	}
+	chain_move(&leg->out, &leg->held);
+	if (leg->in_ended) {
+		leg->end_at = leg->at;
+		leg->ended = true;
 	}
 	return moved;
 }
@@ -268,7 +296,7 @@ static inline __attribute__((always_inline)) void pump(struct exchange *ex, stru
 			break;
 		if (!alive(ex, leg, k))
 			return;
-	} while (head_moves(ex, leg, k));
+	} while (head_moves(ex, leg, k) && alive(ex, leg, k));
 	if (!alive(ex, leg, k))
 		return;
 	if (leg->gathering && gather_overflow(ex, k))
@@ -332,7 +360,7 @@ void exch_hold_answer(struct exchange *ex, size_t limit)
 {
 	ex->resp.holding = true;
 	ex->resp.hold_limit = limit;
-	ex->pump_due = true; /* so that the source learns of it */
+	ex->pump_due |= !ex->resp.in_ended; /* so that the source learns of it */
 }
 
 void exch_replace_body(struct exchange *ex, enum leg_kind k, struct chain *bytes)
