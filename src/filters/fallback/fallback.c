@@ -190,8 +190,11 @@ static bool route_rewrites(const struct exchange *ex)
 	const struct route *r = ex->route;
 	if (!r)
 		return false;
-	if (r->prefix_rewrite.p || r->rewrite_regex || r->host_rewrite.p || r->host_rewrite_header.p || r->host_rewrite_regex ||
-	    r->auto_host_rewrite || rewrites(&r->headers_ops) || rewrites(&ex->vhost->headers_ops) || rewrites(&ex->vhost->config->headers_ops))
+	/* added up: seldom any, so that asking one by one gains nothing */
+	uintptr_t some = (uintptr_t)r->prefix_rewrite.p | (uintptr_t)r->rewrite_regex | (uintptr_t)r->host_rewrite.p | (uintptr_t)r->host_rewrite_header.p |
+			 (uintptr_t)r->host_rewrite_regex | r->auto_host_rewrite | r->headers_ops.nrequest | ex->vhost->headers_ops.nrequest |
+			 ex->vhost->config->headers_ops.nrequest;
+	if (__builtin_expect(some != 0, 0))
 		return true;
 	return ex->weighted && (ex->weighted->host_rewrite.p || rewrites(&ex->weighted->headers));
 }
@@ -464,7 +467,7 @@ static void tell_number(struct exchange *ex, struct str key, unsigned n)
 }
 
 /* Dynamic metadata, where there are filters that could look at it. */
-static void tell_others(struct exchange *ex)
+static __attribute__((noinline)) void tell_others(struct exchange *ex)
 {
 	const struct exch_fallback *f = &ex->fallback;
 	struct value *v = value_new(&ex->arena, VALUE_STRING);
@@ -483,15 +486,21 @@ static void tell_others(struct exchange *ex)
 	tell_number(ex, STR("held_bytes"), f->held);
 }
 
-/* The mark on the answer, the counters, the log's facts. False: no memory. */
-static bool account(struct exchange *ex, const struct fb_cfg *cfg, enum served served)
+/* Who else is told. False: no memory. */
+static __attribute__((noinline)) bool account_more(struct exchange *ex, const struct fb_cfg *cfg, enum served served)
 {
 	static const char *const marks[SERVED] = {"primary", "fallback", "override", "direct", "primary; both-miss", "primary; degraded", "primary"};
-	ex->fallback.served = served_names[served];
-	shared_count(cfg->shared, served, ex->resp.head.status);
 	if (has_others(ex))
 		tell_others(ex);
 	return !cfg->served_by.p || head_replace(&ex->resp.head, cfg->served_by, str_of(marks[served]));
+}
+
+/* The mark on the answer, the counters, the log's facts. False: no memory. */
+static inline bool account(struct exchange *ex, const struct fb_cfg *cfg, enum served served)
+{
+	ex->fallback.served = served_names[served];
+	shared_count(cfg->shared, served, ex->resp.head.status);
+	return (!cfg->served_by.p && !has_others(ex)) || account_more(ex, cfg, served);
 }
 
 static void remember(struct fb *fb, enum served served)
@@ -897,14 +906,15 @@ static enum verdict consult(struct fb *fb)
 	return GO_ON;
 }
 
-static enum verdict no_memory(struct exchange *ex)
+static __attribute__((noinline)) enum verdict no_memory(struct exchange *ex)
 {
 	exch_fail(ex, FAILED_MEMORY);
 	return ANSWERED;
 }
 
-/* All that is not a plain GET or HEAD of which nothing special is wanted. */
-static enum verdict request_with_state(struct exchange *ex, const struct filter_cfg *self, const struct fb_cfg *cfg, enum override_by by)
+/* All that is not a plain GET or HEAD of which nothing special is wanted. Apart, as what follows an answer that is no plain hit is: plain hits
+ * then save no registers for it. */
+static __attribute__((noinline)) enum verdict request_with_state(struct exchange *ex, const struct filter_cfg *self, const struct fb_cfg *cfg, enum override_by by)
 {
 	const struct head *h = &ex->req.head;
 	struct fb *fb = begin(ex, self, cfg);
@@ -942,23 +952,32 @@ static bool is_plain(const struct exchange *ex, const struct fb_cfg *cfg)
 	       !route_rewrites(ex);
 }
 
+/* False: no memory. */
+static __attribute__((noinline)) bool believe_host_only(struct exchange *ex)
+{
+	struct head *h = &ex->req.head;
+	return !ex->hcm->use_remote_address || ex->hcm->xff_trusted_hops || head_set_id(h, FIELD_X_FORWARDED_HOST, head_value(h, FIELD_AUTHORITY));
+}
+
+static __attribute__((noinline)) enum verdict maybe_overridden(struct exchange *ex, const struct filter_cfg *self, const struct fb_cfg *cfg)
+{
+	enum override_by by = override_of(cfg, ex);
+	return by == OVERRIDE_NONE && is_plain(ex, cfg) ? GO_ON : request_with_state(ex, self, cfg, by);
+}
+
 static enum verdict fallback_request(struct exchange *ex, const struct filter_cfg *self)
 {
-	if (!ex->routed)
+	if (__builtin_expect(!ex->routed, 0))
 		exch_route(ex);
 	const struct fb_cfg *cfg = config_for(ex, self);
-	struct head *h = &ex->req.head;
+	const struct head *h = &ex->req.head;
 	if (cfg->disabled)
 		return GO_ON;
-	if (head_has(h, FIELD_X_FORWARDED_HOST) && ex->hcm->use_remote_address && !ex->hcm->xff_trusted_hops &&
-	    !head_set_id(h, FIELD_X_FORWARDED_HOST, head_value(h, FIELD_AUTHORITY)))
+	if (__builtin_expect(head_has(h, FIELD_X_FORWARDED_HOST), 0) && !believe_host_only(ex))
 		return no_memory(ex);
-	enum override_by by = OVERRIDE_NONE;
 	if (cfg->noverrides && (ex->query.n || cfg->header_overrides || head_has(h, FIELD_COOKIE)))
-		by = override_of(cfg, ex);
-	if (by == OVERRIDE_NONE && is_plain(ex, cfg))
-		return GO_ON;
-	return request_with_state(ex, self, cfg, by);
+		return maybe_overridden(ex, self, cfg);
+	return is_plain(ex, cfg) ? GO_ON : request_with_state(ex, self, cfg, OVERRIDE_NONE);
 }
 
 /* All of what there is goes to the call, as far as it has room. */
@@ -1095,27 +1114,10 @@ static void note_primary(struct exchange *ex, bool failed)
 	ex->fallback.primary_ms = (uint32_t)((loop_now_us(ex->env->loop) - ex->began_us) / 1000);
 }
 
-static enum verdict fallback_response(struct exchange *ex, const struct filter_cfg *self)
+/* An answer that is no plain hit, or of a request that was not plain. */
+static __attribute__((noinline)) enum verdict weigh(struct exchange *ex, const struct filter_cfg *self, struct fb *fb, bool failed, bool missed)
 {
-	struct fb *fb = exch_state(ex, self);
-	if (fb && (fb->over || policy_done(&fb->policy)))
-		return GO_ON; /* what was decided, on its way out */
-	if (!fb && ex->req.at <= self->index)
-		return GO_ON; /* answered before the request came here */
-	if (fb && fb->waits_request) { /* somebody else has answered for us */
-		policy_step(&fb->policy, CLIENT_GONE);
-		lose_call(fb);
-		return GO_ON;
-	}
 	const struct fb_cfg *cfg = fb ? fb->cfg : config_for(ex, self);
-	unsigned status = ex->resp.head.status;
-	bool failed = is_failure(ex), safe = ex->req.head.method == METHOD_GET || ex->is_head;
-	bool missed = !failed && statuses_has(safe ? &cfg->trigger : &cfg->try_trigger, status);
-	if (!fb && cfg->disabled)
-		return GO_ON;
-	note_primary(ex, failed);
-	if (__builtin_expect(!fb && !missed && !(failed && cfg->ask_on_failure), 1))
-		return account(ex, cfg, failed ? SERVED_ERROR : SERVED_PRIMARY) ? GO_ON : no_memory(ex);
 	if (!fb) {
 		fb = begin(ex, self, cfg);
 		if (!fb)
@@ -1129,6 +1131,29 @@ static enum verdict fallback_response(struct exchange *ex, const struct filter_c
 			policy_step(&fb->policy, (enum policy_event)ev);
 	}
 	return drive(fb, failed ? PRIMARY_FAIL : missed ? PRIMARY_MISS : PRIMARY_HIT);
+}
+
+static enum verdict fallback_response(struct exchange *ex, const struct filter_cfg *self)
+{
+	struct fb *fb = exch_state(ex, self);
+	if (fb && (fb->over || policy_done(&fb->policy)))
+		return GO_ON; /* what was decided, on its way out */
+	if (!fb && ex->req.at <= self->index)
+		return GO_ON; /* answered before the request came here */
+	if (fb && fb->waits_request) { /* somebody else has answered for us */
+		policy_step(&fb->policy, CLIENT_GONE);
+		lose_call(fb);
+		return GO_ON;
+	}
+	const struct fb_cfg *cfg = fb ? fb->cfg : config_for(ex, self);
+	bool failed = is_failure(ex), safe = ex->req.head.method == METHOD_GET || ex->is_head;
+	bool missed = !failed && statuses_has(safe ? &cfg->trigger : &cfg->try_trigger, ex->resp.head.status);
+	if (!fb && cfg->disabled)
+		return GO_ON;
+	note_primary(ex, failed);
+	if (__builtin_expect(!fb && !missed && !(failed && cfg->ask_on_failure), 1))
+		return account(ex, cfg, failed ? SERVED_ERROR : SERVED_PRIMARY) ? GO_ON : no_memory(ex);
+	return weigh(ex, self, fb, failed, missed);
 }
 
 static enum verdict fallback_resume(struct exchange *ex, const struct filter_cfg *self, enum leg_kind leg)
@@ -1219,12 +1244,9 @@ static void fallback_pump(struct exchange *ex, const struct filter_cfg *self)
 		pump_answer(fb);
 }
 
-/* The exchange is over, or somebody else answers. */
-static void fallback_end(struct exchange *ex, const struct filter_cfg *self)
+static __attribute__((noinline)) void put_down(struct fb *fb)
 {
-	struct fb *fb = exch_state(ex, self);
-	if (!fb || fb->over)
-		return;
+	struct exchange *ex = fb->ex;
 	fb->over = true;
 	if (!policy_done(&fb->policy))
 		policy_step(&fb->policy, CLIENT_GONE);
@@ -1250,6 +1272,14 @@ static void fallback_end(struct exchange *ex, const struct filter_cfg *self)
 		misses_drop(fb->cfg->shared->misses, FACT_BOTH, authority, path);
 		misses_drop(fb->cfg->shared->misses, FACT_BOTH, authority, target);
 	}
+}
+
+/* The exchange is over, or somebody else answers. */
+static void fallback_end(struct exchange *ex, const struct filter_cfg *self)
+{
+	struct fb *fb = exch_state(ex, self);
+	if (fb && !fb->over)
+		put_down(fb);
 }
 
 static const char *const urls[] = {"postern.filters.http.fallback.v1.Fallback", NULL};

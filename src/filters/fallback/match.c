@@ -267,6 +267,16 @@ static bool listens(const struct fb_cfg *cfg, const struct address *at, const st
 					: memcmp(&at->in6.sin6_addr, &((const struct sockaddr_in6 *)(const void *)to)->sin6_addr, 16) == 0;
 }
 
+/* Quick: whether listens() could be true of one of its addresses. */
+static bool may_listen(const struct listener_cfg *l, const struct sockaddr *to)
+{
+	in_port_t port = to->sa_family == AF_UNIX ? 0 : ((const struct sockaddr_in *)(const void *)to)->sin_port;
+	for (unsigned k = 0; k < l->naddresses; k++)
+		if (l->addresses[k].sa.sa_family == AF_UNIX ? to->sa_family == AF_UNIX : port && l->addresses[k].in4.sin_port == port)
+			return true;
+	return false;
+}
+
 /* A policy of this chain that would ask that cluster again. */
 static const struct fb_cfg *same_policy(const struct hcm_cfg *h, struct str cluster)
 {
@@ -285,6 +295,8 @@ static const struct listener_cfg *loop_of(const struct model *m, struct str clus
 	for (unsigned i = 0; i < m->nlisteners; i++) {
 		const struct listener_cfg *l = m->listeners[i];
 		const struct fb_cfg *cfg = NULL;
+		if (__builtin_expect(!may_listen(l, to), 1))
+			continue;
 		for (unsigned k = 0; k < l->nchains && !cfg; k++)
 			cfg = same_policy(l->chains[k].hcm, cluster);
 		if (!cfg && l->fallback)
