@@ -433,7 +433,7 @@ take_special(struct h1_parse *st, struct head *h, enum field_id id, struct str v
 	case FIELD_HOST:
 		if (response)
 			return KEEP;
-		if (st->host_seen || !authority_ok(v))
+		if (st->host_seen || !(scan_plain_host(v.p, v.n) || authority_ok(v)))
 			return fault(st, 400, bad_host);
 		st->host_seen = true;
 		if (!st->absolute) { /* else RFC 9112 3.2.2: what Host said is not used */

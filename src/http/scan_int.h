@@ -103,8 +103,8 @@ static inline const char *scan_colon(const char *q, const char *end)
 #endif
 }
 
-/* Whether the n bytes at q are letters, digits and '-' only. 15 bytes behind them are read. */
-static inline bool scan_plain_name(const char *q, size_t n)
+/* Whether the n bytes at q are letters, digits and '-' only, or '.' too. 15 bytes behind them are read. */
+static inline bool scan_plain(const char *q, size_t n, const bool dots)
 {
 #if SCAN_SSE2
 	for (;; q += 16, n -= 16) {
@@ -115,6 +115,8 @@ static inline bool scan_plain_name(const char *q, size_t n)
 		ok = _mm_or_si128(ok, _mm_and_si128(_mm_cmpgt_epi8(x, _mm_set1_epi8('0' - 1)),
 						    _mm_cmplt_epi8(x, _mm_set1_epi8('9' + 1))));
 		ok = _mm_or_si128(ok, _mm_cmpeq_epi8(x, _mm_set1_epi8('-')));
+		if (dots)
+			ok = _mm_or_si128(ok, _mm_cmpeq_epi8(x, _mm_set1_epi8('.')));
 		unsigned m = (unsigned)_mm_movemask_epi8(ok) ^ 0xffff;
 		if (n <= 16)
 			return n == 0 || (m << (16 - n) & 0xffff) == 0;
@@ -124,4 +126,13 @@ static inline bool scan_plain_name(const char *q, size_t n)
 #else
 	return false; /* the class table decides */
 #endif
+}
+static inline bool scan_plain_name(const char *q, size_t n)
+{
+	return scan_plain(q, n, false);
+}
+/* A name of DNS, or an address of IPv4: what most hosts are. */
+static inline bool scan_plain_host(const char *q, size_t n)
+{
+	return n && scan_plain(q, n, true);
 }

@@ -284,25 +284,47 @@ static void bucket_bounds(unsigned b, double *least, double *most)
 	*most = (double)(from + ((uint64_t)1 << shift) - 1);
 }
 
-void stat_record(stat_id id, uint64_t v)
+/* The bucket, made when it is new; NULL: no memory. */
+static uint64_t *bucket_slow(stat_id id, unsigned b)
 {
 	uint64_t *slot = id ? slot_of(id) : NULL;
 	if (!slot)
-		return;
+		return NULL;
 	struct histogram *h = (struct histogram *)(uintptr_t)*slot;
-	if (__builtin_expect(!h, 0)) {
+	if (!h) {
 		h = mem_zalloc(MEM_OBS, sizeof *h);
 		if (!h)
-			return;
+			return NULL;
 		__atomic_store_n(slot, (uintptr_t)h, __ATOMIC_RELEASE);
 	}
-	unsigned b = bucket_of(v);
 	uint64_t *octave = h->octaves[b / SUBS];
-	if (__builtin_expect(!octave, 0)) {
+	if (!octave) {
 		octave = mem_zalloc(MEM_OBS, SUBS * sizeof *octave);
 		if (!octave)
-			return;
+			return NULL;
 		__atomic_store_n(&h->octaves[b / SUBS], octave, __ATOMIC_RELEASE);
+	}
+	return &octave[b % SUBS];
+}
+
+static __attribute__((noinline)) void record_slow(stat_id id, unsigned b, uint64_t v)
+{
+	uint64_t *bucket = bucket_slow(id, b);
+	if (!bucket)
+		return;
+	add(bucket, 1);
+	add(&((struct histogram *)(uintptr_t)*slot_of(id))->sum, v);
+}
+
+void stat_record(stat_id id, uint64_t v)
+{
+	unsigned b = bucket_of(v);
+	uint64_t *page = id < (uint32_t)STAT_PAGE * STAT_PAGES ? stat_pages[id / STAT_PAGE] : NULL;
+	struct histogram *h = page && id ? (struct histogram *)(uintptr_t)page[id % STAT_PAGE] : NULL;
+	uint64_t *octave = h ? h->octaves[b / SUBS] : NULL;
+	if (__builtin_expect(!octave, 0)) {
+		record_slow(id, b, v);
+		return;
 	}
 	add(&octave[b % SUBS], 1);
 	add(&h->sum, v);
