@@ -5,7 +5,10 @@
 #include "filters/fallback/fallback_test.h"
 #include <poll.h>
 
-#ifdef __SANITIZE_ADDRESS__
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined __SANITIZE_ADDRESS__ || __has_feature(address_sanitizer)
 #define RUNS 1500
 #else
 #define RUNS 3000
@@ -104,6 +107,8 @@ static struct script some_script(bool primary)
 	if ((breaks || s.fault == EARLY || s.fault == EARLY_CLOSE || s.fault == TOO_LONG) &&
 	    s.framing == BY_CLOSE)
 		s.framing = BY_LENGTH;
+	if (s.fault == TOO_LONG && s.size > 5000)
+		s.size = 5000; /* all in one piece: what comes later would be the next request's answer */
 	if ((breaks || s.fault == BAD_CHUNK) && s.size < 9)
 		s.fault = SOUND;
 	return s;
@@ -346,7 +351,7 @@ static void answer_some(struct side *s)
 			compose(s);
 		}
 	}
-	size_t n = s->nwire - s->at, most = dice(2) ? n : 1 + dice(9000);
+	size_t n = s->nwire - s->at, most = dice(2) || r->fault == TOO_LONG ? n : 1 + dice(9000);
 	if (n && dice(r->slow) == 0) {
 		ssize_t put = send(s->fd, s->wire + s->at, n < most ? n : most, MSG_NOSIGNAL);
 		if (put < 0 && errno != EAGAIN) {
