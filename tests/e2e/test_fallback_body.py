@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from rig import cluster, route
+from rig import cluster, route, until
 from test_fallback import NOT_FOUND, fallback, hang_up, two
 
 HCM = {"proxy_100_continue": True, "upgrade_configs": [{"upgrade_type": "websocket"}]}
@@ -190,53 +190,69 @@ def test_expect_never_reaches_the_primary(rig):
 
 # 8: TRY_PRIMARY
 
-SIZES = [0, 1, 65536, 65537, 1 << 20, 32 << 20]
+SIZES = [0, 1, 65536, 1 << 20, pytest.param(32 << 20, marks=pytest.mark.release)]  # the last is all that may be kept
+# What the primary does with the request, and whether the fallback is asked then.
+PRIMARY = {
+    "reads it all": (True, "405 No"), "reads it all and has it": (False, "200 OK"), "answers early": (True, "403 No"),
+    "answers early and has it": (False, "200 OK"), "answers early and closes": (True, "405 No"), "answers early and resets": (True, "405 No"),
+    "closes": (True, None), "closes in mid-body": (True, None), "resets": (True, None), "refuses": (True, None),
+}
 
 
+@pytest.mark.parametrize("slow", [False, True], ids=["fast", "slow"])
 @pytest.mark.parametrize("how", ["length", "chunked"])
 @pytest.mark.parametrize("n", SIZES)
-def test_the_fallback_gets_every_byte_that_the_primary_got(rig, how, n):
-    g, static, wp = two(rig, other_methods="TRY_PRIMARY")
+@pytest.mark.parametrize("what", PRIMARY, ids=lambda s: s.replace(" ", "_"))
+def test_the_fallback_gets_every_byte_or_is_not_asked(rig, what, n, how, slow):
+    asked, status = PRIMARY[what]
+    static, wp = rig.origin("static"), rig.origin("wp")
+    g = rig.gateway([route("/", "static")], [fallback(other_methods="TRY_PRIMARY", on_primary_failure="FALLBACK")],
+                    clusters=[cluster("static", rig.free_port() if what == "refuses" else static.port), cluster("wp", wp.port)])
     c = g.client()
     data = body_of(n)
     c.tx(head("POST", "/x", n, how))
-    t = send(c, data if how == "length" else chunked(data, 65536))
-    r = static.rx("POST /x")
-    t.join()
-    assert r.body == data
-    static.tx("HTTP/1.1 405 Method Not Allowed\nContent-Length: 4\n\nnope")
-    r = wp.rx("POST /x")
-    assert r.body == data and (r.framing == how or n == 0)
-    wp.tx("HTTP/1.1 200 OK\nContent-Length: 2\n\nok")
-    assert c.rx() == (200, b"ok")
-    c.get("/next")
-    static.answer("GET /next", "200 OK", "hit")
-    assert c.rx() == (200, b"hit")
-    assert g.stat("fallback.postern.fallback.spooled_bytes") == 0
-
-
-@pytest.mark.parametrize("how", ["length", "chunked"])
-@pytest.mark.parametrize("n", [100, 70000, 1 << 20])
-@pytest.mark.parametrize("close", [False, True])
-def test_a_primary_that_answers_early_costs_the_fallback_nothing(rig, how, n, close):
-    g, static, wp = two(rig, other_methods="TRY_PRIMARY")
-    c = g.client()
-    data = body_of(n)
-    c.tx(head("POST", "/x", n, how))
-    wire = data if how == "length" else chunked(data, 1000)
-    half = len(wire) // 2
-    t = send(c, wire[:half])
-    static.rx_head("POST /x")
-    static.tx("HTTP/1.1 403 Forbidden\n%sContent-Length: 4\n\nnope" % ("Connection: close\n" if close else ""))
-    if close:
-        hang_up(static, reset=False)
-    t.join()
-    t = send(c, wire[half:], pieces=5, pause=0.01)
-    r = wp.rx("POST /x")
-    t.join()
-    assert r.body == data
-    wp.tx("HTTP/1.1 200 OK\nContent-Length: 2\n\nok")
-    assert c.rx() == (200, b"ok")
+    wire = data if how == "length" else chunked(data, 65536 if n > 65536 else 1000)
+    some = len(wire) // 2 if "early" in what or "mid" in what else len(wire)
+    first = send(c, wire[:some], pieces=12 if slow else 1, pause=0.003 if slow else 0)
+    if "reads" in what:
+        assert static.rx("POST /x").body == data
+    elif what != "refuses":
+        static.rx_head("POST /x")
+    if "mid" in what and n > 10:
+        assert static.last.take(5)
+    if "early" in what:
+        first.join() if n < 100000 else None  # as much as it takes in
+    if status:
+        static.tx("HTTP/1.1 %s\n%sContent-Length: 4\n\nnope" % (status, "Connection: close\n" if "and closes" in what else ""))
+    if "closes" in what or "resets" in what:
+        hang_up(static, reset="resets" in what)
+    rest = None
+    if not asked:
+        assert c.rx() == (200, b"nope")
+        c.close()
+    else:
+        def go_on():
+            first.join()
+            step = max(1, (len(wire) - some) // 12) if slow else 1 << 18
+            for i in range(some, len(wire), step):
+                c.sock.sendall(wire[i:i + step])
+                if slow:
+                    time.sleep(0.003)
+        rest = threading.Thread(target=go_on)
+        rest.start()
+        r = wp.rx("POST /x")
+        assert r.body == data and (r.framing == how or n == 0)
+        wp.tx("HTTP/1.1 200 OK\nContent-Length: 2\n\nok")
+        rest.join()
+        assert c.rx() == (200, b"ok")
+        if "early" not in what:
+            c.get("/next")
+            wp.answer("GET /next", "200 OK", "hit") if what == "refuses" else static.answer("GET /next", "200 OK", "hit")
+            assert c.rx() == (200, b"hit")
+    first.join()
+    wp.untouched(0.02)
+    assert wp.conns <= 1
+    until(lambda: g.stat("fallback.postern.fallback.spooled_bytes") == 0, "nothing is kept")
 
 
 def test_a_hit_ends_the_keeping(rig):
