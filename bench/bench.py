@@ -4,7 +4,9 @@
 All gateways run at once, each with one worker; every round gives each of them the same load in turn, so that
 what else the machine does hits all alike. The figure is the median over the rounds. Every answer is checked.
 
-usage: bench.py [--postern PATH] [--rounds N] [--seconds S] [--only WORD] [--json FILE]
+usage: bench.py [--postern PATH] [--rounds N] [--seconds S] [--only WORD] [--json FILE] [lua-runaway]
+
+lua-runaway: no race; what scripts that run away cost before they are stopped (runaway.py).
 """
 import argparse
 import json
@@ -17,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import runaway
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -248,7 +252,10 @@ def main():
     ap.add_argument("--seconds", type=float, default=1.0)
     ap.add_argument("--only", help="only loads whose name contains this: " + ", ".join(LOADS))
     ap.add_argument("--json", help="write all rounds there")
+    ap.add_argument("what", nargs="?", choices=["race", "lua-runaway"], default="race")
     options = ap.parse_args()
+    if options.what == "lua-runaway":
+        return runaway.main(os.path.abspath(options.postern), options.rounds, options.only)
     rows, gateways, origins = {}, [], []
     with tempfile.TemporaryDirectory(prefix="postern-bench-") as folder:
         options.folder = folder

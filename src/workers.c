@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #define FLUSH_US 1000000ull
+#define STACK_BYTES ((size_t)16 << 20)
 
 struct worker {
 	struct workers *all;
@@ -111,7 +112,12 @@ static bool start(struct worker *w, const struct model *m, const struct sockets 
 	sigset_t all, old;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	bool ok = pthread_create(&w->thread, NULL, thread_main, w) == 0;
+	/* The limit of the environment may be any: scripts are told by how much of the stack they use
+	 * (guard_stack), and what LuaJIT itself calls back may take some megabytes more. */
+	pthread_attr_t attr;
+	bool ok = pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, STACK_BYTES) == 0 &&
+		  pthread_create(&w->thread, &attr, thread_main, w) == 0;
+	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return ok;
 }

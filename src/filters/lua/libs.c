@@ -13,10 +13,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MODULE_MOST = 1024 * 1024 };
+enum { MODULE_MOST = 1024 * 1024, SOURCE_MOST = 1024 * 1024 };
 
 static const char LIBS[] =
-	"local raw, host, MARK = ...\n"
+	"local raw, host, MARK, SOURCE_MOST = ...\n"
 	"local type, next, select, error, tostring, pcall = raw.type, raw.next, raw.select, "
 	"raw.error, raw.tostring, raw.pcall\n"
 	"local getmetatable, setmetatable, rload = raw.getmetatable, raw.setmetatable, raw.load\n"
@@ -33,7 +33,29 @@ static const char LIBS[] =
 	"  return false, select(2, pcall(h, ...))\n"
 	"end\n"
 	"local function xpcall(f, h, ...) return handled(h, pcall(f, ...)) end\n"
+	/* Source that a function gives is gathered first: reading it calls the script from the midst
+	 * of the compiler, on C's stack. Neither is stopped in there, so the text is bounded. */
+	"local function gather(f)\n"
+	"  local parts, n, size = {}, 0, 0\n"
+	"  while true do\n"
+	"    local s = f()\n"
+	"    if s == nil or s == '' then return raw.table.concat(parts) end\n"
+	"    if type(s) ~= 'string' then error('reader function must return a string', 0) end\n"
+	"    n, size = n + 1, size + #s\n"
+	"    if size > SOURCE_MOST then return s, true end\n"
+	"    parts[n] = s\n"
+	"  end\n"
+	"end\n"
 	"local function load(chunk, name, mode, ...)\n"
+	"  local ok, long = true, false\n"
+	"  if type(chunk) == 'function' then\n"
+	"    ok, chunk, long = pcall(gather, chunk)\n"
+	"    if not ok then return nil, chunk end\n"
+	"    if name == nil then name = '=(load)' end\n"
+	"  end\n"
+	"  if long or type(chunk) == 'string' and #chunk > SOURCE_MOST then return nil, 'chunk is "
+	"too "
+	"long' end\n"
 	"  if select('#', ...) > 0 then return rload(chunk, name, 't', (...)) end\n"
 	"  return rload(chunk, name, 't')\n"
 	"end\n"
@@ -76,6 +98,7 @@ static const char LIBS[] =
 	"function co_lib.resume(co, ...)\n"
 	"  if type(co) ~= 'thread' then return resume(co) end\n"
 	"  if hosted[co] or waiting[co] then return false, busy end\n"
+	"  host.stack()\n"
 	"  return pass(co, resume(co, ...))\n"
 	"end\n"
 	"function co_lib.wrap(f)\n"
@@ -83,6 +106,7 @@ static const char LIBS[] =
 	"  local co = create(f)\n"
 	"  return function(...)\n"
 	"    if waiting[co] then error(busy, 2) end\n"
+	"    host.stack()\n"
 	"    return wpass(co, resume(co, ...))\n"
 	"  end\n"
 	"end\n"
@@ -106,7 +130,7 @@ static const char LIBS[] =
 	"local mt = getmetatable('')\n"
 	"mt.__index, mt.__metatable = shared, false\n"
 	"local tables = copy(raw.table)\n"
-	"tables.sort, tables.unpack = host.sort, raw.unpack\n"
+	"tables.sort, tables.insert, tables.unpack = host.sort, host.insert, raw.unpack\n"
 	"tables.pack = host.pack\n"
 	"local function pick(t, names)\n"
 	"  local c = {}\n"
@@ -320,6 +344,35 @@ static int pack(lua_State *L)
 	return 1;
 }
 
+/* table.insert: LuaJIT's counts down to any position in C, two thousand million steps if need be. */
+static int insert(lua_State *L)
+{
+	luaL_checktype(L, 1, LUA_TTABLE);
+	int n = (int)lua_objlen(L, 1) + 1;
+	if (lua_gettop(L) == 2) {
+		lua_rawseti(L, 1, n);
+		return 0;
+	}
+	if (lua_gettop(L) != 3)
+		return luaL_error(L, "wrong number of arguments to 'insert'");
+	int64_t at = obj_integer(L, 2, INT32_MIN, INT32_MAX);
+	for (int64_t i = n; i > at; i--) {
+		if ((n - i) % 1024 == 1023)
+			guard_check(L);
+		lua_rawgeti(L, 1, (int)(i - 1));
+		lua_rawseti(L, 1, (int)i);
+	}
+	lua_rawseti(L, 1, (int)at);
+	return 0;
+}
+
+/* A coroutine is about to be resumed: on C's stack. */
+static int stack_room(lua_State *L)
+{
+	guard_stack(L);
+	return 0;
+}
+
 static int rawlen(lua_State *L)
 {
 	if (lua_type(L, 1) != LUA_TTABLE && lua_type(L, 1) != LUA_TSTRING)
@@ -332,6 +385,7 @@ static int rawlen(lua_State *L)
 static int ipairs(lua_State *L)
 {
 	if (luaL_getmetafield(L, 1, "__ipairs")) {
+		guard_stack(L);
 		lua_pushvalue(L, 1);
 		lua_call(L, 1, 3);
 		return 3;
@@ -452,6 +506,8 @@ static void push_host(lua_State *L, struct vm *vm, int sealed)
 	host_function(L, "gmatch", pattern_gmatch);
 	host_function(L, "gsub", pattern_gsub);
 	host_function(L, "sort", pattern_sort);
+	host_function(L, "insert", insert);
+	host_function(L, "stack", stack_room);
 	host_function(L, "string_method", string_method);
 	host_function(L, "pack", pack);
 	host_function(L, "rawlen", rawlen);
@@ -507,7 +563,8 @@ void libs_open(lua_State *L, struct vm *vm)
 	lua_pushvalue(L, LUA_GLOBALSINDEX);
 	push_host(L, vm, sealed);
 	lua_pushlightuserdata(L, &run_now);
-	lua_call(L, 3, 1);
+	lua_pushinteger(L, SOURCE_MOST);
+	lua_call(L, 4, 1);
 	vm->globals_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 	lua_settop(L, top);
 }

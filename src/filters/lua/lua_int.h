@@ -278,6 +278,7 @@ struct vm {
 		uint32_t id;
 	} names[NAME_SLOTS];
 	bool frugal;              /* much is alive: garbage is collected early */
+	bool collect_late;        /* before the next run */
 	struct exch_env *env;     /* NULL: the main thread's check */
 	bool full_open;           /* the libraries of full trust are there */
 	struct script_env **envs; /* by script id */
@@ -292,6 +293,7 @@ struct vm {
 	struct presize presize;
 	struct guard *guard;
 	bool doomed;      /* out of memory: replaced as soon as no run is on the stack */
+	bool broken;      /* left by force (guard.c): doomed, and nothing in it may be touched */
 	unsigned nruns;   /* alive */
 	struct vm *older; /* doomed VMs whose runs have not ended */
 };
@@ -310,8 +312,9 @@ bool vm_coro_take(struct vm *vm, struct script_env *e, struct coro *co);
 void vm_coro_give(struct vm *vm, struct script_env *e, struct coro *co, bool alive);
 /* A run or a call has ended: frees a VM that was replaced and has none left. */
 void vm_idle(struct vm *vm);
-/* After a refused allocation: collects; a VM that stays full is replaced. */
-void vm_recover(struct vm *vm);
+/* After a refused allocation: collects when the VM is nearly full; one that stays so is replaced.
+ * late: the run has taken long already, let the next one pay. */
+void vm_recover(struct vm *vm, bool late);
 /* Between runs: sets how early garbage is collected, by what the VM holds. */
 void vm_tune(struct vm *vm);
 enum { VM_MUCH = 6 << 20, VM_LITTLE = 3 << 20 };
@@ -504,9 +507,16 @@ int pattern_sort(lua_State *L);
 /* NULL: no memory or no timer; then no script runs. */
 struct guard *guard_new(struct vm *vm);
 void guard_free(struct guard *g);
-/* Around every lua_resume and lua_pcall of script code; nests. limit_us: processor time allowed. */
-void guard_enter(struct vm *vm, uint64_t limit_us);
-/* True: the run was stopped for its time. */
-bool guard_leave(struct vm *vm);
+/* lua_resume, and its result, with that much processor time; nests. GUARD_STOPPED: it was too much,
+ * guard_text says where it
+ * was, and the coroutine must not be used again, but for a traceback, and not even that when the VM
+ * is broken. */
+enum { GUARD_STOPPED = 100, GUARD_GONE, GUARD_TEXT = 160 };
+int guard_resume(struct vm *vm, lua_State *co, int nargs, uint64_t limit_us);
+const char *guard_text(const struct vm *vm);
+/* The last run took a good part of its time. */
+bool guard_late(const struct vm *vm);
 /* For C loops: raises the error when the time is over. Cheap. */
 void guard_check(lua_State *L);
+/* For C that calls scripts: raises an error when too much of C's stack is in use. Cheap. */
+void guard_stack(lua_State *L);

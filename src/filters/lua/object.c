@@ -187,6 +187,7 @@ int obj_pairs(lua_State *L)
 		}
 	}
 	if (luaL_getmetafield(L, 1, "__pairs")) { /* Envoy's LuaJIT speaks this much of Lua 5.2 */
+		guard_stack(L);
 		lua_pushvalue(L, 1);
 		lua_call(L, 1, 3);
 		return 3;

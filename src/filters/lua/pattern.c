@@ -9,14 +9,14 @@
 #include "filters/lua/lua_int.h"
 #include <ctype.h>
 
-enum { CAPTURES = 32, DEPTH_MOST = 200, LOOK_EVERY = 1024 };
+enum { CAPTURES = 32, DEPTH_MOST = 200, LOOK_EVERY = 1024, SET_STEP = 8 };
 enum { OPEN = -1, POSITION = -2 };
 
 struct matcher {
 	lua_State *L;
 	const char *text, *text_end;
 	const char *pattern_end;
-	uint32_t steps;
+	uint32_t steps; /* since the last look */
 	unsigned depth;
 	int ncaptures;
 	struct {
@@ -25,10 +25,22 @@ struct matcher {
 	} captures[CAPTURES];
 };
 
+static __attribute__((noinline)) void look(struct matcher *m)
+{
+	m->steps = 0;
+	guard_check(m->L);
+}
+
+static inline void count_more(struct matcher *m, size_t n)
+{
+	m->steps += (uint32_t)(n < LOOK_EVERY ? n : LOOK_EVERY);
+	if (__builtin_expect(m->steps >= LOOK_EVERY, 0))
+		look(m);
+}
+
 static inline void count(struct matcher *m)
 {
-	if (__builtin_expect(++m->steps % LOOK_EVERY == 0, 0))
-		guard_check(m->L);
+	count_more(m, 1);
 }
 
 /* --- one character --- */
@@ -64,6 +76,7 @@ static const char *item_end(struct matcher *m, const char *p)
 	}
 	if (c != '[')
 		return p;
+	const char *from = p;
 	if (p < m->pattern_end && *p == '^')
 		p++;
 	do { /* a ']' in first place is one of the set */
@@ -72,6 +85,7 @@ static const char *item_end(struct matcher *m, const char *p)
 		if (*p++ == '%' && p < m->pattern_end)
 			p++;
 	} while (p == m->pattern_end || *p != ']');
+	count_more(m, (size_t)(p - from) / SET_STEP);
 	return p + 1;
 }
 
@@ -99,7 +113,7 @@ static bool in_set(unsigned char c, const char *p, const char *last)
 	return !wanted;
 }
 
-static bool item_matches(const struct matcher *m, const char *s, const char *p, const char *end)
+static bool item_matches(struct matcher *m, const char *s, const char *p, const char *end)
 {
 	if (s == m->text_end)
 		return false;
@@ -107,7 +121,7 @@ static bool item_matches(const struct matcher *m, const char *s, const char *p, 
 	switch (*p) {
 	case '.': return true;
 	case '%': return in_class(c, (unsigned char)p[1]);
-	case '[': return in_set(c, p, end - 1);
+	case '[': count_more(m, (size_t)(end - p) / SET_STEP); return in_set(c, p, end - 1);
 	default: return (unsigned char)*p == c;
 	}
 }
@@ -197,8 +211,7 @@ static const char *repeated(struct matcher *m, const char *s, char digit)
 	if (i < 0 || i >= m->ncaptures || m->captures[i].n == OPEN)
 		luaL_error(m->L, "invalid capture index");
 	size_t n = m->captures[i].n < 0 ? 0 : (size_t)m->captures[i].n;
-	m->steps += (uint32_t)(n / 64);
-	count(m);
+	count_more(m, 1 + n / 64);
 	return (size_t)(m->text_end - s) >= n && memcmp(m->captures[i].at, s, n) == 0 ? s + n
 										      : NULL;
 }
@@ -207,6 +220,7 @@ static bool at_frontier(struct matcher *m, const char *s, const char *set, const
 {
 	unsigned char before = s == m->text ? 0 : (unsigned char)s[-1];
 	unsigned char after = s == m->text_end ? 0 : (unsigned char)*s;
+	count_more(m, (size_t)(end - set) / SET_STEP);
 	return !in_set(before, set, end - 1) && in_set(after, set, end - 1);
 }
 
@@ -481,6 +495,7 @@ int pattern_gsub(lua_State *L)
 	if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TTABLE &&
 	    type != LUA_TFUNCTION)
 		luaL_argerror(L, 3, "string/function/table expected");
+	guard_stack(L);
 	double most = luaL_optnumber(L, 4, (lua_Number)text.n + 1), n = 0;
 	bool anchored = pattern.n && *pattern.p == '^';
 	struct matcher m = matcher_of(L, text, pattern);
@@ -519,6 +534,7 @@ static bool less(lua_State *L, int a, int b)
 	static _Thread_local uint32_t looks;
 	if (++looks % LOOK_EVERY == 0)
 		guard_check(L);
+	guard_stack(L);
 	if (lua_isnil(L, 2))
 		return lua_lessthan(L, a, b);
 	a = a < 0 ? lua_gettop(L) + 1 + a : a;

@@ -135,11 +135,15 @@ static unsigned error_status(const struct run *r)
 
 enum { MESSAGE_MOST = 512 };
 
-static void log_error(lua_State *co, int status)
+static void log_error(const struct vm *vm, lua_State *co, int status)
 {
 	char number[32];
 	struct str s = STR("unspecified lua error");
-	if (status == LUA_YIELD)
+	if (status == GUARD_STOPPED)
+		s = str_of(guard_text(vm));
+	else if (status == GUARD_GONE)
+		s = STR("the state of the scripts was given up while this one waited");
+	else if (status == LUA_YIELD)
 		s = STR("script performed an unexpected yield");
 	else if (status == LUA_ERRMEM)
 		s = STR("not enough memory");
@@ -171,17 +175,22 @@ static bool failed(struct run *r, int status, bool spent)
 	struct vm *vm = r->vm;
 	stat_add(((const struct lua_filter *)r->self->config)->errors, 1);
 	if (r->co.L) {
-		log_error(r->co.L, status);
-		if (log_on(LOG_LUA, LOG_DEBUG) && vm_protect(vm, push_traceback, r->co.L))
+		log_error(vm, r->co.L, status);
+		if (log_on(LOG_LUA, LOG_DEBUG) && !vm->broken &&
+		    vm_protect(vm, push_traceback, r->co.L))
 			lua_pop(vm->L, 1);
 		vm_coro_give(vm, r->env, &r->co, false);
 		r->co.L = NULL;
 	}
-	if (spent && vm->heap.hit)
-		vm_recover(vm);
+	if (vm->broken)
+		log_line(LOG_LUA, LOG_ERROR,
+			 "a script could only be stopped by force: starting afresh without the "
+			 "scripts' globals");
+	else if (spent && vm->heap.hit)
+		vm_recover(vm, guard_late(vm));
 	if (!spent && !fails(r))
 		return false;
-	exch_reply(ex, fails(r) ? error_status(r) : 500, STR(""), "lua_error", "");
+	exch_reply(ex, error_status(r), STR(""), "lua_error", "");
 	return true;
 }
 
@@ -199,12 +208,10 @@ static int resume(struct run *r, int nargs, bool *spent)
 	r->pending = PENDING_NONE;
 	vm->heap.hit = false;
 	vm->heap.run_most = vm->heap.used + (size_t)o->lua_stream_mib * 1024 * 1024;
-	guard_enter(vm, o->script_time_ms * 1000);
-	int status = lua_resume(r->co.L, nargs);
-	bool over = guard_leave(vm);
+	int status = guard_resume(vm, r->co.L, nargs, o->script_time_ms * 1000);
 	vm->heap.run_most = run_most;
 	run_now = before;
-	*spent = status != 0 && status != LUA_YIELD && (over || vm->heap.hit);
+	*spent = status == GUARD_STOPPED || (status != 0 && status != LUA_YIELD && vm->heap.hit);
 	return status;
 }
 
@@ -440,6 +447,14 @@ static void note_arrivals(struct run *r)
 		r->saw_body = true;
 }
 
+/* The script waited in a VM that another one broke. */
+static enum verdict vm_gone(struct run *r)
+{
+	failed(r, GUARD_GONE, true);
+	run_drop(r, false);
+	return ANSWERED;
+}
+
 enum verdict run_resume(struct exchange *ex, const struct filter_cfg *self, enum leg_kind k)
 {
 	struct lua_state *st = exch_state(ex, self);
@@ -448,6 +463,8 @@ enum verdict run_resume(struct exchange *ex, const struct filter_cfg *self, enum
 	bool ok = true;
 	if (!r)
 		return GO_ON;
+	if (__builtin_expect(r->vm->broken, 0))
+		return vm_gone(r);
 	switch (r->pending) {
 	case PENDING_BODY:
 		if (!exch_gathered(ex, k))
@@ -490,6 +507,8 @@ enum verdict run_body(struct exchange *ex, const struct filter_cfg *self, enum l
 		exch_unwatch_body(ex, self, k);
 		return GO_ON;
 	}
+	if (__builtin_expect(r->vm->broken, 0))
+		return vm_gone(r);
 	r->stage = 0;
 	r->batch_end = end;
 	return body_step(r, -1, batch);

@@ -131,12 +131,14 @@ struct vm *vm_new(struct exch_env *env, size_t limit)
 static void env_free(struct vm *vm, struct script_env *e)
 {
 	lua_State *L = vm->L;
-	for (unsigned i = 0; i < e->npool; i++)
-		luaL_unref(L, LUA_REGISTRYINDEX, e->pool[i].ref);
-	luaL_unref(L, LUA_REGISTRYINDEX, e->globals_ref);
-	luaL_unref(L, LUA_REGISTRYINDEX, e->chunk_ref);
-	luaL_unref(L, LUA_REGISTRYINDEX, e->hook[0]);
-	luaL_unref(L, LUA_REGISTRYINDEX, e->hook[1]);
+	if (!vm->broken) {
+		for (unsigned i = 0; i < e->npool; i++)
+			luaL_unref(L, LUA_REGISTRYINDEX, e->pool[i].ref);
+		luaL_unref(L, LUA_REGISTRYINDEX, e->globals_ref);
+		luaL_unref(L, LUA_REGISTRYINDEX, e->chunk_ref);
+		luaL_unref(L, LUA_REGISTRYINDEX, e->hook[0]);
+		luaL_unref(L, LUA_REGISTRYINDEX, e->hook[1]);
+	}
 	if (!e->failed)
 		stat_sub(script_gauge(), 1);
 	mem_free(MEM_LUA, e);
@@ -203,10 +205,10 @@ static int load(lua_State *L)
 	lua_pushvalue(L, 2);
 	lua_xmove(L, co, 1);
 	struct run *before = run_now;
-	guard_enter(vm, LOAD_TIME_US);
-	int status = lua_resume(co, 0);
-	guard_leave(vm);
+	int status = guard_resume(vm, co, 0, LOAD_TIME_US);
 	must(run_now == before);
+	if (status == GUARD_STOPPED)
+		return luaL_error(L, "%s", guard_text(vm));
 	if (status == LUA_YIELD)
 		return luaL_error(L, "attempt to yield while loading");
 	if (status) {
@@ -292,6 +294,8 @@ static void sweep(struct vm *vm)
  * early enough that garbage alone never meets a run's limit. */
 void vm_tune(struct vm *vm)
 {
+	if (vm->collect_late)
+		vm_recover(vm, false);
 	vm->frugal = !vm->frugal;
 	lua_gc(vm->L, LUA_GCSETPAUSE, vm->frugal ? FRUGAL : ROOMY);
 	if (vm->frugal)
@@ -343,7 +347,7 @@ void vm_coro_give(struct vm *vm, struct script_env *e, struct coro *co, bool ali
 	if (__builtin_expect(alive && e->npool < CORO_POOL && !e->dead, 1)) {
 		lua_settop(co->L, 0);
 		e->pool[e->npool++] = *co;
-	} else {
+	} else if (!vm->broken) {
 		luaL_unref(vm->L, LUA_REGISTRYINDEX, co->ref);
 	}
 	if (--e->users == 0 && e->dead)
@@ -364,7 +368,10 @@ static void vm_free_one(struct vm *vm)
 			mem_free(MEM_LUA, vm->envs[i]);
 		}
 	mem_free(MEM_LUA, vm->envs);
-	lua_close(vm->L);
+	/* Only files of scripts at full trust have anything to say at their end; all memory goes with the
+	 * heap, at once instead of piece by piece. */
+	if (vm->full_open && !vm->broken)
+		lua_close(vm->L);
 	while (vm->spare) {
 		struct run *r = vm->spare;
 		vm->spare = r->next;
@@ -431,12 +438,23 @@ static int collect(lua_State *L)
 	return 0;
 }
 
-void vm_recover(struct vm *vm)
+void vm_recover(struct vm *vm, bool late)
 {
+	size_t much = vm->heap.limit - vm->heap.limit / 8;
+	vm->heap.hit = vm->collect_late = false;
+	if (vm->heap.used <=
+	    much) { /* the run's own limit: the collector will find what it leaves */
+		lua_gc(vm->L, LUA_GCRESTART, 0);
+		return;
+	}
+	if (late) { /* a whole collection takes as long as half a run: not after one */
+		vm->collect_late = true;
+		vm->frugal = false; /* vm_off_tune holds: the next run begins with it */
+		return;
+	}
 	if (vm_protect(vm, collect, NULL))
 		lua_pop(vm->L, 1);
-	vm->heap.hit = false;
-	if (vm->heap.used > vm->heap.limit - vm->heap.limit / 8) {
+	if (vm->heap.used > much) {
 		log_line(LOG_LUA, LOG_ERROR,
 			 "the scripts hold %zu MiB of their %zu: starting afresh without their "
 			 "globals",
