@@ -271,7 +271,7 @@ void exch_refuse(struct exchange *ex, unsigned status, const char *detail)
 	stat_add(ex->hcm->stats->rq_total, 1);
 	stat_add(ex->hcm->stats->rq_rejected, 1);
 	exch_arm(ex);
-	reply_direct(ex, status, (struct str){NULL, 0}, detail, "DPE");
+	reply_direct(ex, status, status == 426 ? STR("Upgrade Required") : (struct str){NULL, 0}, detail, "DPE");
 	exch_run_later(ex);
 }
 
@@ -291,7 +291,7 @@ void exch_request_broken(struct exchange *ex, unsigned status, const char *detai
 		exch_run_later(ex);
 		return;
 	}
-	reply_direct(ex, status, (struct str){NULL, 0}, detail, "DPE");
+	reply_direct(ex, status, status == 426 ? STR("Upgrade Required") : (struct str){NULL, 0}, detail, "DPE");
 	exch_run_later(ex);
 }
 

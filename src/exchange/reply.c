@@ -25,10 +25,11 @@ static void stop_terminal(struct exchange *ex)
 	give_up_source(ex, NULL);
 }
 
+/* As Envoy: the bare type or application/grpc+x; parameters make it another. */
 static bool is_grpc(const struct head *h)
 {
 	struct str t = head_value(h, FIELD_CONTENT_TYPE);
-	return str_starts(t, STR("application/grpc")) && (t.n == 16 || t.p[16] == '+' || t.p[16] == ';');
+	return str_starts(t, STR("application/grpc")) && (t.n == 16 || t.p[16] == '+');
 }
 
 /* gRPC status for an HTTP status, as Envoy maps it. */
@@ -86,7 +87,7 @@ static bool fill_reply(struct exchange *ex, unsigned status, struct str text, st
 		return false;
 	if (ex->hcm->nlocal_replies || ex->hcm->local_body)
 		map_reply(ex, &status, &text, &type);
-	if (ex->req.begun && is_grpc(&ex->req.head)) {
+	if (ex->req.begun && is_grpc(&ex->req.head) && status != 426) { /* gRPC is not spoken over HTTP/1.0 */
 		if (!head_set_status(h, 200) || !head_add_id(h, FIELD_CONTENT_TYPE, STR("application/grpc")) ||
 		    !head_add_id(h, FIELD_GRPC_STATUS, str_of(grpc_status(status))))
 			return false;

@@ -136,8 +136,8 @@ def test_http_1_0_is_426_unless_accepted(rig):
     o = rig.origin()
     g = rig.gateway()
     c = g.client()
-    c.tx("GET / HTTP/1.0\nHost: a\n\n")
-    assert c.rx().status == 426
+    c.tx("GET / HTTP/1.0\nHost: a\nContent-Type: application/grpc\n\n")
+    assert c.rx() == (426, b"Upgrade Required")
     o.untouched()
 
 

@@ -223,11 +223,11 @@ static bool verify(EVP_PKEY *key, const EVP_MD *md, struct str sig, struct str d
 int crypto_verify(lua_State *L)
 {
 	obj_arg(L, OBJ_HANDLE);
-	struct str hash = obj_str(L, 2), der = obj_str(L, 3), sig = clamped(L, 4, 5),
-		   data = clamped(L, 6, 7);
+	struct str hash = obj_str(L, 2), der = obj_str(L, 3);
 	const struct lua_key *k = find_key(run_state(run_now), der);
 	if (!k || !k->pkey)
 		return luaL_error(L, "invalid public key");
+	struct str sig = clamped(L, 4, 5), data = clamped(L, 6, 7);
 	const EVP_MD *md = digest_of(hash);
 	if (!md) {
 		lua_pushboolean(L, 0);

@@ -143,7 +143,8 @@ static void read_options(lua_State *L, int at, struct call_options *o)
 		else if (strcmp(key, "send_xff") == 0)
 			o->xff = flag;
 		else if (strcmp(key, "trace_sampled") != 0)
-			luaL_error(L, "\"%s\" is not valid key for httpCall() options", key);
+			luaL_error(L, "\"%s\" is not valid key for httpCall() options",
+				   lua_type(L, -2) == LUA_TNUMBER ? lua_tostring(L, -2) : key);
 		lua_pop(L, 1);
 	}
 }

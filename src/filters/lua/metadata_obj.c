@@ -145,6 +145,9 @@ static int push_metadata(lua_State *L, enum obj_place place, enum metadata_of wh
 int metadata_route(lua_State *L)
 {
 	obj_arg(L, OBJ_HANDLE);
+	if (run_now->kind == LEG_REQUEST && !(run_now->have >> PLACE_METADATA & 1))
+		exch_route(
+			run_now->ex); /* a first look chooses the route anew when fields have changed */
 	return push_metadata(L, PLACE_METADATA, METADATA_ROUTE);
 }
 
