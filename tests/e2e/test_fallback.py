@@ -1,4 +1,6 @@
 """The fallback policy between two scripted origins (spec/fallback.md; section numbers in the names of the groups)."""
+import threading
+
 import pytest
 
 from rig import T, cluster, lua, route
@@ -114,6 +116,31 @@ def test_both_miss_is_the_held_page_whole(rig, size):
     assert a == (404, body)
     assert a.headers.get("etag") == '"p404"' and a.headers.get("x-p") == "1"
     assert "x-w" not in a.headers and "set-cookie" not in a.headers
+
+
+@pytest.mark.parametrize("over", [{"hold_bytes": 0}, {"hold_bytes": 100}, {"hold_total_bytes": 10}, {"hold_bytes": 1000, "drain_bytes": 0}],
+                         ids=lambda o: "-".join(o))
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_however_little_is_held_the_page_is_whole(rig, over, framing):
+    g, static, wp = two(rig, **over)
+    page = bytes(range(256)) * 1000
+    c = g.client()
+    for i in range(3):
+        c.get("/gone%d" % i)
+        static.rx("GET /gone")
+        if framing == "length":
+            wire = b"Content-Length: %d\r\n\r\n" % len(page) + page
+        else:
+            wire = b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(b"3e8\r\n" + page[k:k + 1000] + b"\r\n" for k in range(0, len(page), 1000)) + b"0\r\n\r\n"
+        t = threading.Thread(target=static.last.sock.sendall, args=(b"HTTP/1.1 404 Not Found\r\n" + wire,))
+        t.start()
+        wp.rx("GET /gone")
+        held = g.stat("fallback.postern.fallback.held_bytes")
+        assert held <= over.get("hold_total_bytes", over.get("hold_bytes", 65536))
+        wp.tx("HTTP/1.1 404 Not Found\nContent-Length: 2\n\nno")
+        assert c.rx() == (404, page)
+        t.join()
+        assert g.stat("fallback.postern.fallback.held_bytes") == 0
 
 
 def test_forty_both_misses_cost_two_connections_to_each(rig):
@@ -269,7 +296,6 @@ def test_a_large_page_of_the_fallback_arrives_whole(rig):
     wp.rx("GET /old")
     body = bytes(range(256)) * 40960  # 10 MB
     wp.tx(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
-    import threading
     t = threading.Thread(target=wp.last.sock.sendall, args=(body,))
     t.start()
     a = c.rx()

@@ -571,21 +571,26 @@ static bool settle(struct fb *fb, enum served served)
 	return account(ex, fb->cfg, served);
 }
 
+/* What is read of a page that will never be whole here, nor drained, is read in vain: what came with its head is all that is held of it, and
+ * that is as much as one read brings. */
 static void hold(struct fb *fb)
 {
 	struct exchange *ex = fb->ex;
 	struct leg *leg = &ex->resp;
 	struct fb_shared *s = fb->cfg->shared;
 	uint64_t want = fb->cfg->hold_bytes;
+	bool long_one = leg->size >= 0 && (uint64_t)leg->size > want + fb->cfg->drain_bytes;
 	if (leg->size >= 0 && (uint64_t)leg->size < want)
 		want = (uint64_t)leg->size;
+	if (long_one && want > CHUNK_LARGE)
+		want = CHUNK_LARGE;
 	if (want && atomic_fetch_add_explicit(&s->held, want, memory_order_relaxed) + want > fb->cfg->hold_total) {
 		atomic_fetch_sub_explicit(&s->held, want, memory_order_relaxed);
 		want = 0;
 	}
 	fb->reserved = want;
 	stat_add(s->held_bytes, want);
-	exch_hold_answer(ex, want);
+	exch_hold_answer(ex, long_one ? 0 : want);
 }
 
 static void note_address(struct exch_addr *to, const struct sockaddr *sa)
