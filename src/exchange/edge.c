@@ -258,7 +258,8 @@ static bool underscores(struct exchange *ex)
 		}
 		if (ex->hcm->underscores == UNDERSCORES_REJECT) {
 			ex->drain_connection = true;
-			refuse(ex, 400, "http1.underscore");
+			ex->req.discard = true;
+			reply_direct(ex, 400, STR("Bad Request"), "http1.underscore", "");
 			return false;
 		}
 		head_remove_at(h, i);
@@ -266,12 +267,13 @@ static bool underscores(struct exchange *ex)
 	return true;
 }
 
-static void strip_authority(struct exchange *ex)
+/* False: no memory. */
+static bool strip_authority(struct exchange *ex)
 {
 	const struct hcm_cfg *c = ex->hcm;
 	struct field *f = head_get(&ex->req.head, FIELD_AUTHORITY);
 	if (!f)
-		return;
+		return true;
 	struct str a = field_value(f);
 	size_t colon = a.n;
 	while (colon && a.p[colon - 1] >= '0' && a.p[colon - 1] <= '9')
@@ -285,12 +287,23 @@ static void strip_authority(struct exchange *ex)
 			k--;
 		str_u64(str_from(local, k), &ours);
 		str_u64(str_from(a, colon), &port);
-		if (c->strip_any_port || port == ours)
+		if (c->strip_any_port || port == ours) {
 			a.n = colon - 1;
-	} else if (c->strip_trailing_dot && a.n > 1 && a.p[a.n - 1] == '.') {
-		a.n--;
+			has_port = false;
+		}
+	}
+	size_t host = has_port ? colon - 1 : a.n; /* "a.example.:80" becomes "a.example:80" */
+	if (c->strip_trailing_dot && host > 1 && a.p[host - 1] == '.') {
+		char *p = arena_alloc(&ex->arena, a.n);
+		if (!p)
+			return false;
+		memcpy(p, a.p, host - 1);
+		memcpy(p + host - 1, a.p + host, a.n - host);
+		a = (struct str){p, a.n - 1};
+		f->value_p = p;
 	}
 	f->value_n = (uint32_t)a.n;
+	return true;
 }
 
 void edge_request(struct exchange *ex)
@@ -313,8 +326,10 @@ void edge_request(struct exchange *ex)
 	}
 	if (ex->underscores && c->underscores != UNDERSCORES_ALLOW && !underscores(ex))
 		return;
-	if (c->strip_any_port || c->strip_matching_port || c->strip_trailing_dot)
-		strip_authority(ex);
+	if ((c->strip_any_port || c->strip_matching_port || c->strip_trailing_dot) && !strip_authority(ex)) {
+		refuse(ex, 503, failure_infos[FAILED_MEMORY].details);
+		return;
+	}
 	if ((c->normalize_path || c->merge_slashes || c->escaped_slashes != SLASHES_KEEP) && !normalize(ex))
 		return;
 	if (!forwarded(ex) || !identity(ex)) {

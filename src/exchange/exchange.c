@@ -258,6 +258,12 @@ bool gather_overflow(struct exchange *ex, enum leg_kind k)
 	return true;
 }
 
+/* As Envoy's codec: what was wrong is in the details; nothing when the client was only slow. */
+static struct str refusal_text(unsigned status)
+{
+	return status == 408 ? STR("") : str_of(status_text(status));
+}
+
 void exch_refuse(struct exchange *ex, unsigned status, const char *detail)
 {
 	must(ex->stage == STAGE_HEAD);
@@ -271,7 +277,7 @@ void exch_refuse(struct exchange *ex, unsigned status, const char *detail)
 	stat_add(ex->hcm->stats->rq_total, 1);
 	stat_add(ex->hcm->stats->rq_rejected, 1);
 	exch_arm(ex);
-	reply_direct(ex, status, status == 426 ? STR("Upgrade Required") : (struct str){NULL, 0}, detail, "DPE");
+	reply_direct(ex, status, refusal_text(status), detail, "DPE");
 	exch_run_later(ex);
 }
 
@@ -291,7 +297,7 @@ void exch_request_broken(struct exchange *ex, unsigned status, const char *detai
 		exch_run_later(ex);
 		return;
 	}
-	reply_direct(ex, status, status == 426 ? STR("Upgrade Required") : (struct str){NULL, 0}, detail, "DPE");
+	reply_direct(ex, status, refusal_text(status), detail, "DPE");
 	exch_run_later(ex);
 }
 

@@ -242,7 +242,8 @@ class Gateway:
         while True:
             if self.process.poll() is not None or time.monotonic() > end:
                 self.stop()
-                raise SystemExit("%s does not start:\n%s" % (binary, open(self.log_path, errors="replace").read()[-3000:]))
+                raise SystemExit("%s does not start:\n%s" % (binary, "\n".join(
+                    line[:400] for line in open(self.log_path, errors="replace").read().splitlines()[-8:])))
             try:
                 socket.create_connection(("127.0.0.1", self.ports[-1])).close()
                 break

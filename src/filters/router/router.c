@@ -151,14 +151,16 @@ static enum verdict redirect(struct exchange *ex)
 	return ANSWERED;
 }
 
-/* As Envoy: 201 and 3xx name the target that was asked for. */
-static void say_where(struct exchange *ex)
+/* RFC 9110 10.2.2: Envoy names the place for 201 and every 3xx, which is the target itself here. */
+static bool direct_location(struct exchange *ex)
 {
-	const struct head *q = &ex->req.head;
+	unsigned status = ex->resp.head.status;
+	if (status != 201 && status / 100 != 3)
+		return true;
 	struct str to = arena_printf(&ex->arena, "%.*s://%.*s%.*s", STR_ARG(scheme_of(ex)),
-				     STR_ARG(head_value(q, FIELD_AUTHORITY)), STR_ARG(head_value(q, FIELD_PATH)));
-	if (to.p)
-		head_add_id(&ex->resp.head, FIELD_LOCATION, to);
+				     STR_ARG(head_value(&ex->req.head, FIELD_AUTHORITY)),
+				     STR_ARG(head_value(&ex->req.head, FIELD_PATH)));
+	return to.p && head_set_id(&ex->resp.head, FIELD_LOCATION, to);
 }
 
 static enum verdict direct(struct exchange *ex)
@@ -166,10 +168,10 @@ static enum verdict direct(struct exchange *ex)
 	stat_add(ex->hcm->stats->rq_direct_response, 1);
 	exch_reply(ex, ex->route->direct_status, ex->route->direct_body.p ? ex->route->direct_body : STR(""), "direct_response", "");
 	if (!ex->refused && ex->resp.begun && !ex->head_sent && !exch_answer_ready(ex)) {
-		unsigned status = ex->route->direct_status;
-		if (status == 201 || (status >= 300 && status <= 399))
-			say_where(ex);
-		apply_ops(ex, &ex->resp.head, false);
+		if (direct_location(ex))
+			apply_ops(ex, &ex->resp.head, false);
+		else
+			exch_fail(ex, FAILED_MEMORY);
 	}
 	return ANSWERED;
 }
