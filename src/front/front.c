@@ -227,6 +227,21 @@ void client_idle(struct client *c)
 		drop_work(f->idle_first->client);
 }
 
+/* Our end's text, of the connections of one listener the same again and again. */
+static struct str local_text(const union sock_name *sa)
+{
+	static _Thread_local struct {
+		union sock_name sa;
+		size_t n;
+		char text[SOCKNAME_TEXT];
+	} seen;
+	if (!seen.n || memcmp(&seen.sa, sa, sizeof seen.sa) != 0) {
+		seen.sa = *sa;
+		seen.n = sockname_text(&sa->sa, sizeof *sa, seen.text);
+	}
+	return (struct str){seen.text, seen.n};
+}
+
 struct work *client_work(struct client *c)
 {
 	struct front *f = c->front;
@@ -251,7 +266,7 @@ struct work *client_work(struct client *c)
 	h1_work_start(w);
 	local_name(c, &w->local_sa);
 	w->peer.remote = keep_name(w->names, client_remote(c, b));
-	w->peer.local = keep_name(w->names + WORK_NAME, (struct str){b, sockname_text(&w->local_sa.sa, sizeof w->local_sa, b)});
+	w->peer.local = keep_name(w->names + WORK_NAME, local_text(&w->local_sa));
 	w->peer.remote_sa = &c->remote_sa.sa;
 	w->peer.local_sa = &w->local_sa.sa;
 	w->peer.tls = c->tls;

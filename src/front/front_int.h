@@ -98,6 +98,7 @@ struct client {
 	uint8_t state;
 	bool half_closed; /* the peer ended its side */
 	bool close_after; /* after this answer */
+	bool last; /* the client said that it asks no more */
 	bool is_admin, tls;
 };
 

@@ -304,7 +304,8 @@ static void head_done(struct client *c, size_t used)
 	struct h1_parse *st = c->work->parse;
 	struct head *h = &ex->req.head;
 	c->work->minor0 = h->minor == 0;
-	c->close_after = st->close || (c->work->minor0 && !st->keep_alive) || c->front->draining ||
+	c->last = st->close || (c->work->minor0 && !st->keep_alive);
+	c->close_after = c->last || c->front->draining ||
 			 (c->hcm->max_requests_per_connection && c->requests + 1 >= c->hcm->max_requests_per_connection);
 	c->requests++;
 	ex->http10 = c->work->minor0;
@@ -788,6 +789,13 @@ static void linger(struct client *c)
 		later(c->front->loop, PHASE_AGAIN, &c->work->again);
 }
 
+/* Nothing more will come, or should: then what close() does to unread bytes, RST, hurts nobody, and waiting for the client's own end (linger)
+ * costs two system calls and an event. Paused: something did come. With TLS what came cannot be seen without taking it. */
+static bool is_alone(const struct client *c)
+{
+	return c->last && !c->work->in && !c->conn.paused && !c->conn.blocked && !conn_is_tls(&c->conn);
+}
+
 /* The answer is with the kernel. */
 static void finish(struct client *c)
 {
@@ -807,7 +815,10 @@ static void finish(struct client *c)
 	if (!whole || c->close_after || c->front->draining) {
 		if (c->work->in && c->work->in_at < c->work->in->fill && whole && !c->close_after)
 			goto next; /* a pipelined request has arrived already */
-		linger(c);
+		if (whole && is_alone(c))
+			client_close(c, false);
+		else
+			linger(c);
 		return;
 	}
 	if (c->half_closed && !(c->work->in && c->work->in_at < c->work->in->fill)) {
