@@ -4,9 +4,10 @@
 All gateways run at once, each with one worker; every round gives each of them the same load in turn, so that
 what else the machine does hits all alike. The figure is the median over the rounds. Every answer is checked.
 
-usage: bench.py [--postern PATH] [--rounds N] [--seconds S] [--only WORD] [--json FILE] [lua-runaway]
+usage: bench.py [--postern PATH] [--rounds N] [--seconds S] [--only WORD] [--json FILE] [lua-runaway|first-byte]
 
 lua-runaway: no race; what scripts that run away cost before they are stopped (runaway.py).
+first-byte: no race; how much later a client has the first byte of a slow fallback page (firstbyte.py).
 """
 import argparse
 import json
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 
+import firstbyte
 import runaway
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -252,10 +254,12 @@ def main():
     ap.add_argument("--seconds", type=float, default=1.0)
     ap.add_argument("--only", help="only loads whose name contains this: " + ", ".join(LOADS))
     ap.add_argument("--json", help="write all rounds there")
-    ap.add_argument("what", nargs="?", choices=["race", "lua-runaway"], default="race")
+    ap.add_argument("what", nargs="?", choices=["race", "lua-runaway", "first-byte"], default="race")
     options = ap.parse_args()
     if options.what == "lua-runaway":
         return runaway.main(os.path.abspath(options.postern), options.rounds, options.only)
+    if options.what == "first-byte":
+        return firstbyte.main(os.path.abspath(options.postern), options.rounds)
     rows, gateways, origins = {}, [], []
     with tempfile.TemporaryDirectory(prefix="postern-bench-") as folder:
         options.folder = folder

@@ -1,0 +1,153 @@
+/* src/filters/fallback/turn_test.c: what a fallback says goes on in the turn of the loop in which it was read, however slow the rest is
+ * (spec/fallback.md 13). The clock stands still. */
+#include "filters/fallback/fallback_test.h"
+
+static struct world w;
+static struct place places[ORIGINS];
+static unsigned outputs;
+
+static void port_output(struct exchange *ex)
+{
+	outputs++;
+}
+static void port_room(struct exchange *ex)
+{
+}
+static void port_over(struct exchange *ex, bool cut)
+{
+}
+static const struct exch_port port = {.output = port_output, .room = port_room, .over = port_over};
+
+static struct exchange *ask(const char *path)
+{
+	struct exchange *ex = exch_new(&w.env, &port, NULL, &w.peer, w.model, &w.hcm);
+	must(ex);
+	struct head *h = &ex->req.head;
+	must(head_add_id(h, FIELD_AUTHORITY, STR("t.test")) &&
+	     head_add_id(h, FIELD_PATH, str_of(path)) && head_add_id(h, FIELD_METHOD, STR("GET")) &&
+	     head_add_id(h, FIELD_SCHEME, STR("http")));
+	exch_begin(ex, 0);
+	return ex;
+}
+
+/* Turns until the origin has a whole request's head on a connection. Real time passes for the kernel, none for the gateway. */
+static int take_request(unsigned o)
+{
+	int fd = -1;
+	char b[4096];
+	size_t n = 0;
+	for (int i = 0; i < 1000; i++) {
+		loop_turn(w.loop, i < 20 ? 0 : 1);
+		if (fd < 0)
+			fd = accept4(places[o].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		ssize_t got = fd < 0 ? -1 : recv(fd, b + n, sizeof b - n, 0);
+		n += got > 0 ? (size_t)got : 0;
+		if (n >= 4 && !memcmp(b + n - 4, "\r\n\r\n", 4)) {
+			int one = 1;
+			must(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0);
+			return fd;
+		}
+	}
+	must(!"a request comes");
+	return -1;
+}
+
+static void say(int fd, const char *text)
+{
+	must(send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text));
+}
+
+/* One turn, in which so many bytes come out. */
+static void one_turn_brings(struct exchange *ex, const char *text)
+{
+	char b[64];
+	size_t want = strlen(text), before = outputs;
+	must(ex->resp.out.n == 0);
+	loop_turn(w.loop, 0);
+	must(outputs > before && exch_answer_ready(ex) && ex->resp.out.n == want);
+	chain_read(&ex->resp.out, 0, b, want);
+	must(!memcmp(b, text, want));
+	ex->head_sent = true;
+	chain_skip(&ex->resp.out, want);
+	exch_answer_taken(ex, want);
+}
+
+static void begin(unsigned pass)
+{
+	const struct place *at[ORIGINS];
+	for (int o = 0; o < ORIGINS; o++)
+		at[o] = &places[o];
+	world_up(&w, at, pass);
+}
+
+static void a_slow_page_passes_byte_by_byte(unsigned pass)
+{
+	begin(pass);
+	uint64_t began = virtual_us;
+	struct exchange *ex = ask("/slow");
+	int p = take_request(0);
+	say(p, "HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\npage");
+	int f = take_request(1);
+	must(!exch_answer_ready(ex));
+	say(f, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n");
+	one_turn_brings(ex, "a");
+	for (int i = 0; i < 3; i++) {
+		loop_turn(w.loop, 0);
+		say(f, "2\r\n");
+		loop_turn(w.loop, 0);
+		say(f, "bc\r\n");
+		one_turn_brings(ex, "bc");
+	}
+	say(f, "0\r\n\r\n");
+	loop_turn(w.loop, 0);
+	must(ex->resp.ended && virtual_us == began);
+	exch_answer_done(ex);
+	close(p);
+	close(f);
+	for (int i = 0; i < 3; i++)
+		loop_turn(w.loop, 0);
+	world_down(&w);
+}
+
+/* The head alone, then the first byte; and the primary's page when the fallback lacks it: in the turn in which that is known. */
+static void heads_do_not_wait_for_bodies(unsigned pass)
+{
+	for (int hit = 0; hit < 2; hit++) {
+		begin(pass);
+		struct exchange *ex = ask("/slow");
+		int p = take_request(0);
+		say(p, "HTTP/1.1 404 Not Found\r\ncontent-length: 1000000\r\n\r\npage");
+		int f = take_request(1);
+		say(f, hit ? "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"
+			   : "HTTP/1.1 404 No\r\ncontent-length: 2\r\n\r\nno");
+		must(!exch_answer_ready(ex));
+		if (hit) {
+			loop_turn(w.loop, 0);
+			must(exch_answer_ready(ex) && ex->resp.head.status == 200);
+			say(f, "x");
+			one_turn_brings(ex, "x");
+		} else {
+			one_turn_brings(ex, "page");
+			must(ex->resp.head.status == 404);
+		}
+		exch_client_gone(ex);
+		close(p);
+		close(f);
+		for (int i = 0; i < 3; i++)
+			loop_turn(w.loop, 0);
+		world_down(&w);
+	}
+}
+
+int main(void)
+{
+	static const unsigned passes[] = {1, 8, 256};
+	start_tests();
+	for (int i = 0; i < ORIGINS; i++)
+		places[i] = place_new(false);
+	for (int i = 0; i < 3; i++) {
+		a_slow_page_passes_byte_by_byte(passes[i]);
+		heads_do_not_wait_for_bodies(passes[i]);
+	}
+	return 0;
+}
