@@ -332,9 +332,10 @@ static int serve(struct gateway *g)
 		admin_set_state(ADMIN_LIVE);
 		log_line(LOG_MAIN, LOG_INFO, "postern " POSTERN_VERSION " serves with %u workers",
 			 g->concurrency);
-		oneline_probe(&g->cli.oneline);
+		oneline_probe(&g->cli.oneline, &g->cli.source, types, g->concurrency + 1);
 		loop_run(g->loop);
 	}
+	oneline_probe_end();
 	if (g->workers)
 		workers_stop(g->workers);
 	control_stop(g->control); /* admin pages, on a worker, read its status */

@@ -19,5 +19,9 @@ struct oneline {
 int oneline_take(struct oneline *o, const char *name, const char *arg);
 /* The bootstrap's text, malloc'd. NULL: a message was printed to standard error. */
 char *oneline_yaml(const struct oneline *o, size_t *n);
-/* Asks both origins once, in a thread of its own, and tells on standard error what will follow from what they say. */
-void oneline_probe(const struct oneline *o);
+struct config_source;
+struct filter_type;
+/* Asks both origins once, in a thread of its own with a loop of that index, and tells on standard error what will follow from what they say. */
+void oneline_probe(const struct oneline *o, const struct config_source *source, const struct filter_type *const *types, unsigned index);
+/* Waits for that thread, which ends soon. */
+void oneline_probe_end(void);

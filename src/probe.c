@@ -1,149 +1,203 @@
-/* src/probe.c: oneline_probe. Plain connections only, two seconds each; nothing that is asked changes anything: OPTIONS is what a browser
- * would ask, HEAD and GET a path that nobody has. */
+/* src/probe.c: oneline_probe. Asks with the calls, names and certificates that visitors' requests will use, in a thread of its own; nothing that
+ * is asked changes anything: GET, and POST of nothing to a site that was said to be static, of a path that nobody has. */
 #include "oneline.h"
-#include <arpa/inet.h>
-#include <netdb.h>
+#include "base/mem.h"
+#include "config/config.h"
+#include "upstream/upstream.h"
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
+#include <string.h>
 
 #define NOWHERE "/.well-known/postern-probe"
+#define ANSWER_US 3000000ull
+enum { TURN_MS = 50 };
 
-struct probe {
-	char host[256], port[8], name[256];
-	bool reached;
+static struct {
+	pthread_t thread;
+	bool runs;
+	atomic_bool stop;
+	const struct oneline *o;
+	struct model *model;
+	struct loop *loop;
+	struct upstream *up;
+	struct task open; /* the request is sent inside a turn, as every other */
+	const struct call_request *rq;
+	struct call *call;
+} probe;
+
+struct heard {
+	unsigned status; /* 0: none */
+	bool reached;	 /* there was somebody, at least */
+	char why[200];
 };
 
-/* "http://[NAME@]HOST[:PORT]" was checked before. */
-static bool target_of(const char *url, const char *host, struct probe *p)
+/* The name that a visitor would ask for. */
+static struct str host_of(const struct oneline *o, const char *url)
 {
-	struct str rest = str_of(url), name = {NULL, 0}, port = {NULL, 0};
-	if (!str_starts(rest, STR("http://")))
-		return false;
-	rest = str_from(rest, 7);
+	struct str rest = str_of(strstr(url, "://") + 3), name;
 	if (rest.n && rest.p[rest.n - 1] == '/')
 		rest.n--;
-	if (memchr(rest.p, '@', rest.n))
+	if (memchr(rest.p, '@', rest.n)) {
 		str_cut(rest, '@', &name, &rest);
-	if (rest.n && rest.p[0] == '[') {
-		const char *end = memchr(rest.p, ']', rest.n);
-		port = str_from(rest, (size_t)(end - rest.p) + 2);
-		rest = (struct str){rest.p + 1, (size_t)(end - rest.p) - 1};
-	} else {
-		str_cut(rest, ':', &rest, &port);
+		return name;
 	}
-	if (!name.p)
-		name = host ? str_of(host) : rest;
-	if (rest.n >= sizeof p->host || name.n >= sizeof p->name || port.n >= sizeof p->port)
-		return false;
-	memcpy(p->host, rest.p, rest.n);
-	memcpy(p->name, name.p, name.n);
-	memcpy(p->port, port.n ? port.p : "80", port.n ? port.n : 2);
-	return true;
+	return o->host ? str_of(o->host) : rest;
 }
 
-static int dial(const struct probe *p)
+static void nothing(struct call *c)
 {
-	struct addrinfo *all, hints = {.ai_socktype = SOCK_STREAM};
-	struct timeval limit = {2, 0};
-	int fd = -1;
-	if (getaddrinfo(p->host, p->port, &hints, &all))
-		return -1;
-	for (struct addrinfo *a = all; a && fd < 0; a = a->ai_next) {
-		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (fd < 0)
-			continue;
-		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-		if (connect(fd, a->ai_addr, a->ai_addrlen)) {
-			close(fd);
-			fd = -1;
-		}
-	}
-	freeaddrinfo(all);
-	return fd;
 }
 
-/* The status it answers with; 0: none. */
-static unsigned ask(struct probe *p, const char *method)
+static void open_call(struct task *t)
 {
-	char b[1024];
-	int fd = dial(p), n = snprintf(b, sizeof b, "%s " NOWHERE " HTTP/1.1\r\nHost: %s\r\nUser-Agent: postern-probe\r\nConnection: close\r\n%s\r\n", method,
-				       p->name, strcmp(method, "POST") == 0 ? "Content-Length: 0\r\n" : "");
-	unsigned status = 0;
-	if (fd < 0)
-		return 0;
-	p->reached = true;
-	if (send(fd, b, (size_t)n, MSG_NOSIGNAL) == n) {
-		size_t have = 0;
-		ssize_t got;
-		while (have < 12 && (got = recv(fd, b + have, sizeof b - 1 - have, 0)) > 0)
-			have += (size_t)got;
-		b[have] = 0;
-		if (have >= 12 && memcmp(b, "HTTP/1.", 7) == 0)
-			status = (unsigned)strtoul(b + 9, NULL, 10);
+	probe.call = call_open(probe.up, probe.rq, nothing, NULL);
+}
+
+static void turn(void)
+{
+	loop_turn(probe.loop, TURN_MS);
+}
+
+static void note(struct heard *h, const struct call *c)
+{
+	const char *text = c->failure_text;
+	enum failure_kind f = c->failure;
+	h->reached = f != FAILED_CONNECT && f != FAILED_CONNECT_TIMEOUT && f != FAILED_NO_HEALTHY;
+	if (c->has_head)
+		h->status = c->head->status;
+	else
+		snprintf(h->why, sizeof h->why, "%s%s%s", failure_infos[f].details, text ? ", " : "", text ? text : "");
+}
+
+static struct heard ask(const char *cluster, struct str host, bool tls, const char *method)
+{
+	struct heard out = {0};
+	struct arena a;
+	struct head h;
+	bool post = strcmp(method, "POST") == 0;
+	arena_init(&a, 1 << 20);
+	bool ok = head_init(&h, &a, false, 8) && head_add_id(&h, FIELD_AUTHORITY, host) && head_add_id(&h, FIELD_PATH, STR(NOWHERE)) &&
+		  head_add_id(&h, FIELD_METHOD, str_of(method)) && head_add_id(&h, FIELD_SCHEME, tls ? STR("https") : STR("http")) &&
+		  head_add(&h, STR("user-agent"), STR("postern-probe"));
+	struct call_request rq = {.model = probe.model, .cluster = cluster_find(probe.model, str_of(cluster)), .head = &h, .arena = &a, .ended = true,
+				  .length = post ? 0 : -1, .timeout_us = ANSWER_US, .no_interim = true};
+	probe.rq = &rq;
+	probe.call = NULL;
+	probe.open.run = open_call;
+	if (ok && rq.cluster)
+		later(probe.loop, PHASE_RUN, &probe.open);
+	turn();
+	struct call *c = probe.call;
+	while (c && !c->has_head && !c->failed && !atomic_load(&probe.stop))
+		turn();
+	if (c) {
+		note(&out, c);
+		call_cancel(c);
 	}
-	close(fd);
-	return status;
+	turn();
+	arena_fini(&a);
+	return out;
+}
+
+/* False: it will not answer, which was told. */
+static bool answers(const char *what, const char *url, const struct heard *h, const char *then)
+{
+	if (h->status)
+		return true;
+	if (!atomic_load(&probe.stop))
+		fprintf(stderr, "postern: %s %s %s (%s): %s until it does\n", what, url, h->reached ? "does not answer as it should" : "cannot be reached", h->why,
+			then);
+	return false;
 }
 
 static void tell_primary(const struct oneline *o)
 {
-	struct probe p = {0};
-	if (!strstr(o->site, "://") || !target_of(o->site, o->host, &p))
+	const char *url = strstr(o->site, "://");
+	if (!url)
+		return; /* a folder */
+	bool tls = strncmp(o->site, "https", 5) == 0;
+	struct str host = host_of(o, o->site);
+	struct heard get = ask("primary", host, tls, "GET");
+	if (!answers("primary", o->site, &get, "visitors get an error"))
 		return;
-	unsigned get = ask(&p, "GET");
-	if (!p.reached) {
-		fprintf(stderr, "postern: primary %s cannot be reached: visitors get 503 until it can\n", o->site);
-		return;
-	}
-	if (get == 0)
-		fprintf(stderr, "postern: primary %s does not answer HTTP\n", o->site);
-	else if (get == 403)
+	if (get.status == 403)
 		fprintf(stderr, "postern: primary answers 403 to a path that does not exist: add 403 to trigger (preset: s3_website), or its misses stay 403\n");
-	else if (get != 404)
-		fprintf(stderr, "postern: primary answers %u to a path that does not exist: only 404 asks the fallback\n", get);
-	unsigned options = o->dynamic ? 0 : ask(&p, "OPTIONS");
-	if (options)
-		fprintf(stderr, "postern: primary answers %u to OPTIONS: other methods than GET and HEAD go to the fallback\n", options);
-}
-
-static void tell_fallback(const struct oneline *o, const char *url)
-{
-	struct probe p = {0};
-	if (!target_of(url, o->host, &p))
+	else if (get.status >= 300 && get.status < 400)
+		fprintf(stderr, "postern: primary answers %u to a path that does not exist: it may want another Host (%.*s was asked for)\n", get.status,
+			STR_ARG(host));
+	else if (get.status != 404)
+		fprintf(stderr, "postern: primary answers %u to a path that does not exist: only 404 asks the fallback\n", get.status);
+	if (o->dynamic || !o->nfallbacks)
 		return;
-	unsigned get = ask(&p, "GET");
-	if (!p.reached)
-		fprintf(stderr, "postern: fallback %s cannot be reached: what the primary lacks is its 404 page until it can\n", url);
-	else if (get == 0)
-		fprintf(stderr, "postern: fallback %s does not answer HTTP\n", url);
-	else if (get >= 300 && get < 400)
-		fprintf(stderr, "postern: fallback answers %u to a path that does not exist: it may want another Host (%s was asked for; see host_rewrite)\n", get, p.name);
-	else if (get != 404)
-		fprintf(stderr, "postern: fallback answers %u to a path that does not exist: the primary's 404 page will not be seen\n", get);
+	struct heard post = ask("primary", host, tls, "POST");
+	if (post.status)
+		fprintf(stderr, "postern: primary answers %u to POST: other methods than GET and HEAD go to the fallback\n", post.status);
 }
 
-static void *probe(void *arg)
+static void tell_fallback(const struct oneline *o, unsigned i)
 {
-	const struct oneline *o = arg;
-	tell_primary(o);
-	for (unsigned i = 0; i < o->nfallbacks; i++)
-		tell_fallback(o, o->fallbacks[i]);
+	char cluster[32];
+	const char *url = o->fallbacks[i];
+	struct str host = host_of(o, url);
+	snprintf(cluster, sizeof cluster, i ? "fallback-%u" : "fallback", i + 1);
+	struct heard get = ask(cluster, host, strncmp(url, "https", 5) == 0, "GET");
+	if (!answers("fallback", url, &get, "visitors get the primary's 404 page for what the primary lacks"))
+		return;
+	if (get.status >= 300 && get.status < 400)
+		fprintf(stderr, "postern: fallback answers %u to a path that does not exist: it may want another Host (%.*s was asked for; see host_rewrite)\n",
+			get.status, STR_ARG(host));
+	else if (get.status != 404)
+		fprintf(stderr, "postern: fallback answers %u to a path that does not exist: the primary's 404 page will not be seen\n", get.status);
+}
+
+static void *run(void *arg)
+{
+	for (uint64_t began = loop_now_us(probe.loop);
+	     !upstream_warm(probe.up) && !atomic_load(&probe.stop) && loop_now_us(probe.loop) < began + ANSWER_US;)
+		turn();
+	tell_primary(probe.o);
+	for (unsigned i = 0; i < probe.o->nfallbacks; i++)
+		tell_fallback(probe.o, i);
+	upstream_free(probe.up);
+	turn();
+	model_unref(probe.model);
+	loop_free(probe.loop);
+	arena_trim();
+	chain_trim();
 	return NULL;
 }
 
-void oneline_probe(const struct oneline *o)
+void oneline_probe(const struct oneline *o, const struct config_source *source, const struct filter_type *const *types, unsigned index)
 {
-	pthread_t t;
-	pthread_attr_t attr;
+	struct diags d;
 	if (!o->given || o->no_probe)
 		return;
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	if (pthread_create(&t, &attr, probe, (void *)(uintptr_t)o))
-		fprintf(stderr, "postern: no thread for the probe\n");
-	pthread_attr_destroy(&attr);
+	diags_init(&d);
+	probe.o = o;
+	probe.model = config_compile(source, types, &d);
+	bool ok = probe.model && upstream_prepare(probe.model, &d);
+	diags_fini(&d);
+	probe.loop = ok ? loop_new(index) : NULL;
+	probe.up = probe.loop ? upstream_new(probe.loop, probe.model) : NULL;
+	if (probe.up && pthread_create(&probe.thread, NULL, run, NULL) == 0) {
+		probe.runs = true;
+		return;
+	}
+	fprintf(stderr, "postern: no means for the probe\n");
+	if (probe.up)
+		upstream_free(probe.up);
+	if (probe.loop)
+		loop_free(probe.loop);
+	if (probe.model)
+		model_unref(probe.model);
+}
+
+void oneline_probe_end(void)
+{
+	if (!probe.runs)
+		return;
+	atomic_store(&probe.stop, true);
+	pthread_join(probe.thread, NULL);
+	probe.runs = false;
 }

@@ -272,7 +272,8 @@ def test_numbers(rig):
     assert s[S + "held_bytes"] == 0 and s[S + "inflight"] == 0
     text = g.admin("/stats/prometheus").body.decode()
     assert 'postern_fallback_responses_total{policy="postern.fallback",served="both_miss",code="404"} 1' in text
-    assert 'postern_fallback_seconds_count{policy="postern.fallback",origin="primary"} 2' in text
+    assert 'postern_fallback_seconds_count{policy="postern.fallback",origin="primary"} 3' in text  # hits too
+    assert 'postern_fallback_seconds_count{policy="postern.fallback",origin="fallback"} 3' in text
     assert 'postern_fallback_losers_total{policy="postern.fallback",end="complete"}' in text
     assert 'postern_fallback_held_bytes{policy="postern.fallback"} 0' in text
 

@@ -166,15 +166,68 @@ def test_mistakes_are_explained(rig, args, text):
     assert status == 2 and text in err
 
 
+NOWHERE = "/.well-known/postern-probe"
+
+
 def test_the_probe_tells_what_follows(rig):
     static, wp = rig.origin("static"), rig.origin("wp")
-    g = run(rig, "--static", url(static), "--fallback", url(wp), probe=True)
-    static.answer("GET /.well-known/postern-probe", "403 Forbidden", "")
-    static.answer("OPTIONS /.well-known/postern-probe", "400 Bad Request", "")
-    wp.answer("GET /.well-known/postern-probe", "200 OK", "")
+    g = run(rig, "--static", url(static), "--fallback", url(wp), "--host", "example.com", probe=True)
+    r = static.answer("GET " + NOWHERE, "403 Forbidden", "")
+    assert r.headers.get("host") == "example.com" and r.headers.get("user-agent") == "postern-probe"
+    r = static.answer("POST " + NOWHERE, "400 Bad Request", "")
+    assert r.body == b"" and r.headers.get("content-length") == "0"
+    assert wp.answer("GET " + NOWHERE, "200 OK", "").headers.get("host") == "example.com"
     g.wait_log("primary answers 403 to a path that does not exist")
-    g.wait_log("primary answers 400 to OPTIONS: other methods than GET and HEAD go to the fallback")
+    g.wait_log("primary answers 400 to POST: other methods than GET and HEAD go to the fallback")
     g.wait_log("fallback answers 200 to a path that does not exist")
+    static.untouched()
+    wp.untouched()
+
+
+def test_the_probe_writes_nothing_to_a_dynamic_primary(rig):
+    new, old = rig.origin("new"), rig.origin("old")
+    g = run(rig, "--primary", url(new), "--fallback", url(old), probe=True)
+    new.answer("GET " + NOWHERE, "302 Found", "")
+    old.answer("GET " + NOWHERE, "301 Moved", "")
+    g.wait_log("primary answers 302 to a path that does not exist: it may want another Host")
+    g.wait_log("fallback answers 301 to a path that does not exist: it may want another Host")
+    new.untouched()
+
+
+@pytest.mark.parametrize("name", ["origin.example", "other.example"])
+def test_the_probe_asks_over_tls_and_verifies(rig, name):
+    certs = rig.certs
+    static, wp = rig.origin("static"), rig.origin("wp", tls=certs.server("origin.example"))
+    g = run(rig, "--static", url(static), "--fallback", "https://%s@127.0.0.1:%d/" % (name, wp.port), "--fallback-ca", str(certs.pem("ca")), probe=True)
+    static.answer("GET " + NOWHERE, "404 Not Found", "")
+    static.answer("POST " + NOWHERE, "405 No", "")
+    if name == "origin.example":
+        assert wp.answer("GET " + NOWHERE, "200 OK", "").headers.get("host") == name
+        g.wait_log("fallback answers 200")
+    else:
+        with pytest.raises(Exception):
+            wp.accept(2)
+        g.wait_log(r"fallback https://other.example@\S+ cannot be reached \(.*(certificate|verif|TLS|mismatch).*\): visitors get the primary's 404 page")
+
+
+def test_the_probe_tells_of_who_is_not_there_and_ends_with_the_program(rig):
+    wp = rig.origin("wp")
+    g = run(rig, "--static", "http://127.0.0.1:%d" % rig.free_port(), "--fallback", url(wp), probe=True)
+    g.wait_log(r"primary \S+ cannot be reached \(.*\): visitors get an error until it does")
+    wp.rx("GET " + NOWHERE)  # no answer: stopping does not wait for it
+    import time
+    began = time.monotonic()
+    g.stop()
+    assert time.monotonic() - began < 2.5
+
+
+def test_an_origin_that_does_not_speak_http_is_told_of(rig):
+    static, wp = rig.origin("static"), rig.origin("wp")
+    g = run(rig, "--static", url(static), "--fallback", url(wp), probe=True)
+    static.rx()
+    static.tx("SSH-2.0-OpenSSH_9.2\n\n")
+    g.wait_log("primary http://.* does not answer as it should")
+    wp.answer("GET", "404 Not Found", "")
 
 
 def test_top_in_a_terminal(rig):

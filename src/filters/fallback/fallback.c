@@ -1129,7 +1129,6 @@ static __attribute__((noinline)) enum verdict weigh(struct exchange *ex, const s
 			return no_memory(ex);
 		policy_init(&fb->policy, start_of(cfg, false));
 	}
-	stat_record(cfg->shared->seconds_primary, ex->fallback.primary_ms); /* of hits the cluster's statistics tell */
 	if (fb->call || fb->unable || fb->queued) { /* asked at the same time: what it has said comes first */
 		int ev = news(fb);
 		if (ev != NOTHING_NEW)
@@ -1156,6 +1155,8 @@ static enum verdict fallback_response(struct exchange *ex, const struct filter_c
 	if (!fb && cfg->disabled)
 		return GO_ON;
 	note_primary(ex, failed);
+	if (!failed)
+		stat_record(cfg->shared->seconds_primary, ex->fallback.primary_ms);
 	if (__builtin_expect(!fb && !missed && !(failed && cfg->ask_on_failure), 1))
 		return account(ex, cfg, failed ? SERVED_ERROR : SERVED_PRIMARY) ? GO_ON : no_memory(ex);
 	return weigh(ex, self, fb, failed, missed);

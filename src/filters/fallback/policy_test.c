@@ -189,31 +189,48 @@ static int all_broken(const struct rule *t)
 	return bad;
 }
 
-/* A check that cannot fail checks nothing: every wrong action, every wrong next state, every cell emptied or filled. */
+static bool same_row(int s, int t)
+{
+	return memcmp(rules[s], rules[t], sizeof rules[s]) == 0;
+}
+
+/* A check that cannot fail checks nothing: every wrong action, every wrong next state (but one that behaves alike), every cell emptied or filled, every wrong
+ * first state. */
 static unsigned mutants_alive(void)
 {
 	unsigned alive = 0, n = 0;
 	struct rule hurt[STATES][POLICY_EVENTS];
+	memcpy(hurt, rules, sizeof hurt);
 	for (int s = ASK; s < STATES; s++)
 		for (int e = 0; e < POLICY_EVENTS; e++) {
+			struct rule right = rules[s][e];
 			for (int a = 0; a <= CANCEL_ALL; a++) {
-				memcpy(hurt, rules, sizeof hurt);
-				if (!rules[s][e].next || rules[s][e].act == a)
+				if (!right.next || right.act == a)
 					continue;
 				hurt[s][e].act = (unsigned char)a;
 				n++;
 				alive += all_broken(hurt[0]) == 0;
 			}
-			memcpy(hurt, rules, sizeof hurt);
-			hurt[s][e].next = rules[s][e].next ? 0 : DONE;
-			n++;
-			alive += all_broken(hurt[0]) == 0;
-			if (!rules[s][e].next)
-				continue;
-			hurt[s][e].next = rules[s][e].next == DONE ? ASK : DONE;
-			n++;
-			alive += all_broken(hurt[0]) == 0;
+			hurt[s][e] = right;
+			for (int next = 0; next < STATES; next++) {
+				if (next == right.next || (right.next && next && same_row(next, right.next)))
+					continue;
+				hurt[s][e].next = (unsigned char)next;
+				n++;
+				alive += all_broken(hurt[0]) == 0;
+			}
+			hurt[s][e] = right;
 		}
+	for (int i = 0; i < (int)STARTS; i++) {
+		struct policy p;
+		policy_init(&p, (enum policy_start)i);
+		for (int s = ASK; s < STATES; s++) {
+			if (same_row(s, p.state))
+				continue;
+			n++;
+			alive += broken(rules[0], s, starts[i]) == 0;
+		}
+	}
 	printf("%u planted mistakes, %u not found\n", n, alive);
 	return alive;
 }
