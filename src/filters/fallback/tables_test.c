@@ -1,5 +1,6 @@
 /* src/filters/fallback/tables_test.c: the memory of misses, the counters of paths, the kept request body. */
 #include "base/mem.h"
+#include "base/must.h"
 #include "filters/fallback/memory.c"
 #include "filters/fallback/replay.c"
 #include "filters/fallback/top.c"
@@ -21,6 +22,78 @@ static void test_facts(void)
 	must(!misses_knows(m, FACT_MISS, STR("a.example"), STR("/x"), 11 * S));
 	misses_learn(m, FACT_MISS, STR("a"), STR("/x"), 10 * S, 0); /* off */
 	must(!misses_knows(m, FACT_MISS, STR("a"), STR("/x"), 10 * S));
+	misses_free(m);
+}
+
+/* Two facts, two names, a name and a path are told apart; what is too long is not remembered; the gauge counts entries. */
+static void test_keys(void)
+{
+	stat_id gauge = stat_register(STAT_GAUGE, STR("t.entries"));
+	struct misses *m = misses_new(1024, gauge);
+	char path[KEY_BYTES];
+	memset(path, 'x', sizeof path);
+	path[0] = '/';
+	must(stat_read(gauge) == 0);
+	for (int f = FACT_MISS; f <= FACT_BOTH; f++) {
+		misses_learn(m, (enum fact)f, STR("a"), STR("/x"), 10 * S, 5 * S);
+		must(stat_read(gauge) == (uint64_t)f);
+		must(misses_knows(m, FACT_BOTH, STR("a"), STR("/x"), 11 * S) == (f == FACT_BOTH));
+	}
+	misses_learn(m, FACT_MISS, STR("a"), STR("/x"), 11 * S, 5 * S); /* anew */
+	must(stat_read(gauge) == 2 && misses_knows(m, FACT_MISS, STR("a"), STR("/x"), 15 * S));
+	misses_drop(m, FACT_MISS, STR("b"), STR("/x"));
+	misses_drop(m, FACT_MISS, STR("a"), STR("/x"));
+	must(stat_read(gauge) == 1 && misses_knows(m, FACT_BOTH, STR("a"), STR("/x"), 11 * S));
+	misses_learn(m, FACT_MISS, STR("a/"), STR("b"), 10 * S, 5 * S);
+	must(!misses_knows(m, FACT_MISS, STR("a"), STR("/b"), 11 * S));
+	for (size_t n = sizeof path - 6; n <= sizeof path; n++) { /* the longest that fits has room for the fact, the name and a NUL */
+		struct str p = {path, n};
+		misses_learn(m, FACT_MISS, STR("a"), p, 10 * S, 5 * S);
+		must(misses_knows(m, FACT_MISS, STR("a"), p, 11 * S) == (n + 1 + 3 <= sizeof path));
+		misses_drop(m, FACT_MISS, STR("a"), p);
+	}
+	misses_free(m);
+}
+
+/* In one set: who is out of date goes first, then who was not asked for; nobody else. */
+static void test_eviction(void)
+{
+	struct misses *m = misses_new(1, 0);
+	char p[8];
+	must(m->nsets == 1);
+	for (int i = 0; i < WAYS; i++) {
+		snprintf(p, sizeof p, "/%d", i);
+		misses_learn(m, FACT_MISS, STR("a"), str_of(p), 10 * S, i == WAYS - 1 ? 1 * S : 100 * S);
+	}
+	misses_learn(m, FACT_MISS, STR("a"), STR("/new"), 11 * S, 100 * S); /* the last ends in this instant */
+	must(misses_knows(m, FACT_MISS, STR("a"), STR("/new"), 12 * S));
+	for (int i = 0; i < WAYS - 1; i++) {
+		snprintf(p, sizeof p, "/%d", i);
+		must(misses_knows(m, FACT_MISS, STR("a"), str_of(p), 12 * S)); /* marks it as asked for */
+	}
+	misses_learn(m, FACT_MISS, STR("a"), STR("/newer"), 13 * S, 100 * S);
+	unsigned known = 0;
+	for (int i = 0; i < WAYS - 1; i++) {
+		snprintf(p, sizeof p, "/%d", i);
+		known += misses_knows(m, FACT_MISS, STR("a"), str_of(p), 14 * S);
+	}
+	known += misses_knows(m, FACT_MISS, STR("a"), STR("/new"), 14 * S);
+	must(known == WAYS - 1 && misses_knows(m, FACT_MISS, STR("a"), STR("/newer"), 14 * S));
+	misses_free(m);
+}
+
+static void test_forgetting_is_for_what_was_known(void)
+{
+	struct misses *m = misses_new(1024, 0);
+	misses_learn(m, FACT_MISS, STR("a"), STR("/blog/1"), 10 * S, 100 * S);
+	misses_forget(m, STR("/blog/"), 10 * S); /* in the same instant */
+	must(!misses_knows(m, FACT_MISS, STR("a"), STR("/blog/1"), 12 * S));
+	misses_learn(m, FACT_MISS, STR("a"), STR("/blog/1"), 13 * S, 100 * S);
+	misses_learn(m, FACT_MISS, STR("a"), STR("/shop"), 13 * S, 100 * S);
+	misses_forget(m, STR(""), 13 * S);
+	must(!misses_knows(m, FACT_MISS, STR("a"), STR("/shop"), 14 * S));
+	misses_learn(m, FACT_MISS, STR("a"), STR("/shop"), 15 * S, 100 * S);
+	must(misses_knows(m, FACT_MISS, STR("a"), STR("/shop"), 16 * S));
 	misses_free(m);
 }
 
@@ -176,6 +249,9 @@ static void test_no_memory(void)
 int main(void)
 {
 	test_facts();
+	test_keys();
+	test_eviction();
+	test_forgetting_is_for_what_was_known();
 	test_forgetting();
 	test_bounds();
 	test_top();
