@@ -74,9 +74,10 @@ static size_t write_head(const struct job *j, char *out, size_t room)
 	struct h1_out o = {.framing = j->response ? H1_LENGTH : H1_NO_BODY,
 			   .length_known = j->response,
 			   .length = j->st.length};
-	if (h1_head_size(&j->h, &o) > room)
+	size_t n = j->response ? h1_write_response_in(out, room, &j->h, &o) : h1_write_request_in(out, room, &j->h, &o);
+	if (!n)
 		abort();
-	return j->response ? h1_write_response(out, &j->h, &o) : h1_write_request(out, &j->h, &o);
+	return n;
 }
 
 static double now(void)

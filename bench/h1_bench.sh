@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-${CC:-gcc} -std=gnu17 -O2 -g -fno-strict-overflow -fstack-protector-strong -fno-omit-frame-pointer -fPIE -pie \
+${CC:-gcc} -std=gnu17 -O2 -g -fno-strict-overflow -fstack-protector-strong -fomit-frame-pointer -fPIE -pie \
 	-D_GNU_SOURCE -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -DHAVE_CALLGRIND -Isrc ${CFLAGS:-} -o "$dir/bench" bench/h1_bench.c \
 	src/http/names.c src/http/scan.c src/http/head.c src/http/h1_parse.c src/http/h1_write.c \
 	src/base/arena.c src/base/mem.c src/base/must.c src/base/str.c -pthread
