@@ -663,6 +663,13 @@ static bool fill_wire(struct client *c)
 	return true;
 }
 
+/* The connection ends with what is about to be written. */
+static bool ends_here(const struct client *c)
+{
+	const struct exchange *ex = c->work->ex;
+	return c->close_after && ex && ex->resp.ended && !ex->resp.out.n && !ex->tunnel && !ex->cut;
+}
+
 /* One write of what lies first in the wire. */
 static ssize_t write_wire(struct client *c)
 {
@@ -677,6 +684,7 @@ static ssize_t write_wire(struct client *c)
 	}
 	struct iovec iov[WRITE_IOV];
 	size_t bytes;
+	c->conn.last = ends_here(c);
 	w = conn_write(&c->conn, iov, chain_iov(wire, iov, WRITE_IOV, &bytes));
 	if (w > 0)
 		chain_skip(wire, (size_t)w);
@@ -707,6 +715,7 @@ static bool send_whole(struct client *c, ssize_t *w)
 	size_t body = o.framing != H1_NO_BODY ? copy_behind(c, out + n) : 0;
 	n += body;
 	head_written(c, body);
+	c->conn.last = ends_here(c);
 	*w = conn_write(&c->conn, &(struct iovec){out, n}, 1);
 	size_t gone = *w > 0 ? (size_t)*w : 0;
 	if (gone < n && *w != CONN_FAILED && !chain_copy(&c->work->wire, out + gone, n - gone))

@@ -369,9 +369,9 @@ static void hooks(void)
 	int pair[2];
 	char ch;
 	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
-	must(sys_send(pair[0], "x", 1) == 1 && sys_recv(pair[1], &ch, 1) == 1);
+	must(sys_send(pair[0], "x", 1, 0) == 1 && sys_recv(pair[1], &ch, 1) == 1);
 	sys_hooks.send = refuse;
-	must(sys_send(pair[0], "x", 1) == -1 && errno == ECONNRESET);
+	must(sys_send(pair[0], "x", 1, 0) == -1 && errno == ECONNRESET);
 	sys_hooks.send = NULL;
 	close(pair[0]);
 	close(pair[1]);

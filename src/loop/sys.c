@@ -19,14 +19,14 @@ ssize_t sys_recv(int fd, void *p, size_t n)
 	return sys_hooks.recv ? sys_hooks.recv(fd, p, n) : recv(fd, p, n, 0);
 }
 
-ssize_t sys_send(int fd, const void *p, size_t n)
+ssize_t sys_send(int fd, const void *p, size_t n, int flags)
 {
-	return sys_hooks.send ? sys_hooks.send(fd, p, n) : send(fd, p, n, MSG_NOSIGNAL);
+	return sys_hooks.send ? sys_hooks.send(fd, p, n) : send(fd, p, n, MSG_NOSIGNAL | flags);
 }
 
-ssize_t sys_sendmsg(int fd, const struct msghdr *m)
+ssize_t sys_sendmsg(int fd, const struct msghdr *m, int flags)
 {
-	return sys_hooks.sendmsg ? sys_hooks.sendmsg(fd, m) : sendmsg(fd, m, MSG_NOSIGNAL);
+	return sys_hooks.sendmsg ? sys_hooks.sendmsg(fd, m) : sendmsg(fd, m, MSG_NOSIGNAL | flags);
 }
 
 int sys_accept(int fd, struct sockaddr *sa, socklen_t *len)

@@ -21,8 +21,9 @@ struct sys_hooks {
 };
 extern struct sys_hooks sys_hooks; /* NULL members: the real call */
 ssize_t sys_recv(int fd, void *p, size_t n);
-ssize_t sys_send(int fd, const void *p, size_t n);
-ssize_t sys_sendmsg(int fd, const struct msghdr *m);
+/* flags: 0 or MSG_MORE. */
+ssize_t sys_send(int fd, const void *p, size_t n, int flags);
+ssize_t sys_sendmsg(int fd, const struct msghdr *m, int flags);
 int sys_accept(int fd, struct sockaddr *sa, socklen_t *len);
 int sys_connect(int fd, const struct sockaddr *sa, socklen_t len);
 int sys_socket(int family, int type, int protocol);
@@ -32,13 +33,13 @@ static inline ssize_t sys_recv(int fd, void *p, size_t n)
 {
 	return syscall(SYS_recvfrom, fd, p, n, 0, NULL, NULL);
 }
-static inline ssize_t sys_send(int fd, const void *p, size_t n)
+static inline ssize_t sys_send(int fd, const void *p, size_t n, int flags)
 {
-	return syscall(SYS_sendto, fd, p, n, MSG_NOSIGNAL, NULL, 0);
+	return syscall(SYS_sendto, fd, p, n, MSG_NOSIGNAL | flags, NULL, 0);
 }
-static inline ssize_t sys_sendmsg(int fd, const struct msghdr *m)
+static inline ssize_t sys_sendmsg(int fd, const struct msghdr *m, int flags)
 {
-	return syscall(SYS_sendmsg, fd, m, MSG_NOSIGNAL);
+	return syscall(SYS_sendmsg, fd, m, MSG_NOSIGNAL | flags);
 }
 int sys_accept(int fd, struct sockaddr *sa, socklen_t *len); /* accept4(NONBLOCK | CLOEXEC) */
 static inline int sys_connect(int fd, const struct sockaddr *sa, socklen_t len)

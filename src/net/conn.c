@@ -401,7 +401,7 @@ static ssize_t send_pieces(struct conn *c, const struct iovec *iov, int n)
 		bytes = CONN_WRITE_MAX;
 	}
 	struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)i};
-	return sent(c, bytes, sys_sendmsg(c->watch.fd, &m), "sendmsg");
+	return sent(c, bytes, sys_sendmsg(c->watch.fd, &m, c->last ? MSG_MORE : 0), "sendmsg");
 }
 
 /* 0: it may be written to. */
@@ -432,7 +432,7 @@ ssize_t conn_write(struct conn *c, const struct iovec *iov, int n)
 	if (n > 1)
 		return send_pieces(c, iov, n);
 	size_t bytes = iov->iov_len < CONN_WRITE_MAX ? iov->iov_len : CONN_WRITE_MAX;
-	return sent(c, bytes, sys_send(c->watch.fd, iov->iov_base, bytes), "send");
+	return sent(c, bytes, sys_send(c->watch.fd, iov->iov_base, bytes, c->last ? MSG_MORE : 0), "send");
 }
 
 ssize_t conn_read_pipe(struct conn *c, int to, size_t n)

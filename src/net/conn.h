@@ -57,6 +57,9 @@ struct conn {
 	 * in here. */
 	bool blocked;
 	bool read_ended; /* conn_read has returned 0 */
+	/* Set by the owner before a conn_write: conn_shutdown or conn_close follows in this turn. The bytes may wait for
+	 * it: a small answer and FIN then are one packet. Should it not follow, the kernel sends them after 200 ms. */
+	bool last;
 	bool cut; /* TLS: the end came without close_notify: a body that ends there may be truncated */
 	bool write_failed, shut, fin_later, unwatched; /* conn.c */
 	char alpn[10];                                 /* negotiated, NUL-terminated; "" none */

@@ -168,7 +168,7 @@ static void drop_out(struct tls_conn *t)
 /* Bytes sent, 0 when there is no room, -1: failed, errno. */
 static ssize_t try_send(int fd, const void *p, size_t n)
 {
-	ssize_t got = sys_send(fd, p, n);
+	ssize_t got = sys_send(fd, p, n, 0);
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	return got;
