@@ -143,6 +143,7 @@ struct doc *doc_copy(struct arena *a, const struct doc *d)
 			continue;
 		}
 		while (from != d && !from->next) {
+			must(parent);
 			from = from->parent;
 			parent = parent->parent;
 		}

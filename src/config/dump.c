@@ -122,7 +122,7 @@ bool doc_to_json(const struct doc *d, char **out, size_t *n, bool mask_secrets)
 	unsigned depth = 0;
 	/* Without recursion: patches and xDS make trees as deep as they like. */
 	for (const struct doc *x = d; x;) {
-		bool closed;
+		
 		if (depth && x->parent->kind == DOC_MAP) {
 			put_string(&o, x->key);
 			put(&o, ": ", 2);
@@ -137,7 +137,7 @@ bool doc_to_json(const struct doc *d, char **out, size_t *n, bool mask_secrets)
 			put_text(&o, x->kind == DOC_MAP ? "{}" : "[]");
 		else
 			put_scalar(&o, x, mask_secrets);
-		while ((closed = depth && !x->next)) {
+		while (depth && !x->next) {
 			x = x->parent;
 			new_line(&o, --depth);
 			put_text(&o, x->kind == DOC_MAP ? "}" : "]");

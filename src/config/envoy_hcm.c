@@ -82,7 +82,7 @@ static void unknown_filter(struct reader *r, const struct doc *at, struct str ty
 static const struct doc *filter_body(struct reader *r, const struct doc *d,
 				     const struct filter_type **type)
 {
-	const struct doc *any = read_field(d, "typed_config"), *body = any;
+	const struct doc *any = read_field(d, "typed_config"), *body;
 	struct str url = {0};
 	*type = NULL;
 	if (any) {

@@ -2,6 +2,7 @@
  *
  * The scanner is fed event by event so that depth (64), nodes (1,000,000 after aliases) and input (16 MiB) are bounded before
  * memory is spent. Plain scalars are resolved by YAML 1.1 rules as Go's YAML-to-JSON does. */
+#include "base/must.h"
 #include "base/map.h"
 #include "config/config.h"
 #include "config/doc_int.h"
@@ -287,6 +288,7 @@ static struct doc *copy(struct composer *c, const struct doc *d, struct doc_plac
 			continue;
 		}
 		while (from != d && !from->next) {
+			must(parent);
 			from = from->parent;
 			parent = parent->parent;
 		}

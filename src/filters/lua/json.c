@@ -1,5 +1,6 @@
 /* src/filters/lua/json.c: the module "json" ("cjson"): encode, decode, null. RFC 8259; numbers as
  * %.14g, as lua-cjson. */
+#include "base/must.h"
 #include "filters/lua/lua_int.h"
 #include <math.h>
 #include <stdio.h>
@@ -39,6 +40,8 @@ static void room(struct out *o, size_t more)
 
 static void put(struct out *o, const char *p, size_t n)
 {
+	if (n == 0)
+		return;
 	room(o, n);
 	memcpy(o->p + o->n, p, n);
 	o->n += n;
@@ -48,6 +51,7 @@ static void put_string(struct out *o, struct str s)
 {
 	static const char hex[] = "0123456789abcdef";
 	room(o, s.n * 6 + 2);
+	must(o->p);
 	char *q = o->p + o->n;
 	*q++ = '"';
 	for (size_t i = 0; i < s.n; i++) {

@@ -470,7 +470,6 @@ static enum verdict answer_file(struct exchange *ex, const struct filter_cfg *se
 	}
 	if (n < 0) {
 		close(fd);
-		n = 0;
 		p.status = 416;
 		p.type = STR("text/plain");
 		p.range = arena_printf(&ex->arena, "bytes */%llu", (unsigned long long)size);
