@@ -131,7 +131,7 @@ static void read_chains(struct reader *r, const struct doc *d, struct listener_c
 	if (!list && !rest)
 		diag_add(r->diags, DIAG_ERROR, d, "filter_chains is missing");
 	/* What was read wrongly may look alike. */
-	for (unsigned i = 0; r->diags->errors == before && i < l->nchains; i++)
+	for (unsigned i = 0; l->chains && r->diags->errors == before && i < l->nchains; i++)
 		for (unsigned k = 0; k < i; k++)
 			if (chains_overlap(&l->chains[i], &l->chains[k])) {
 				diag_at(r->diags, DIAG_ERROR, l->chains[i].at,
