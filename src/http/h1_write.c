@@ -113,7 +113,8 @@ static char *put_framing(char *out, const struct head *h, const struct h1_out *o
 	bool any = false;
 	/* RFC 9110 8.6, RFC 9112 6.1: 1xx and 204 carry neither. (A 204 that a script gave an empty body says so, as in Envoy: harmless, and
 	 * recorded.) */
-	bool bare = h->is_response && (h->status / 100 == 1 || (h->status == 204 && !(o->length_known && o->length == 0)));
+	bool bare = h->is_response && (h->status / 100 == 1 ||
+				       (h->status == 204 && !(o->length_known && o->length == 0)));
 	if (!bare && o->framing == H1_CHUNKED) {
 		out = PUT(out, "transfer-encoding: chunked\r\n");
 	} else if (!bare && o->length_known) {
@@ -148,7 +149,8 @@ static char *put_fields(char *out, uintptr_t limit, const struct head *h, const 
 		if (is_skipped(f->id) &&
 		    !(f->id == FIELD_TRAILER && o->trailers && o->framing == H1_CHUNKED))
 			continue;
-		if (__builtin_expect(limit - (uintptr_t)out < (size_t)f->name_n + f->value_n + PER_FIELD, 0))
+		if (__builtin_expect(
+			    limit - (uintptr_t)out < (size_t)f->name_n + f->value_n + PER_FIELD, 0))
 			return NULL;
 		out = put_field(out, f);
 	}
@@ -160,10 +162,12 @@ static char *put_fields(char *out, uintptr_t limit, const struct head *h, const 
 static uintptr_t fields_limit(const char *out, size_t room, size_t start, const struct h1_out *o)
 {
 	size_t behind = FIXED + o->upgrade.n;
-	return room > behind && room - behind > START + start ? (uintptr_t)out + (room - behind) : 0;
+	return room > behind && room - behind > START + start ? (uintptr_t)out + (room - behind)
+							      : 0;
 }
 
-static inline __attribute__((always_inline)) size_t put_request(char *out, uintptr_t limit, const struct head *h, const struct h1_out *o)
+static inline __attribute__((always_inline)) size_t
+put_request(char *out, uintptr_t limit, const struct head *h, const struct h1_out *o)
 {
 	struct str method = {"", 0}, path = method, authority = method;
 	char *w = out;
@@ -202,7 +206,8 @@ size_t h1_write_request_in(char *out, size_t room, const struct head *h, const s
 	return limit ? put_request(out, limit, h, o) : 0;
 }
 
-static inline __attribute__((always_inline)) size_t put_response(char *out, uintptr_t limit, const struct head *h, const struct h1_out *o)
+static inline __attribute__((always_inline)) size_t
+put_response(char *out, uintptr_t limit, const struct head *h, const struct h1_out *o)
 {
 	char *w = PUT(out, "HTTP/1.1 200 OK\r\n");
 	if (h->status != 200 || h->reason.p) {

@@ -16,10 +16,12 @@ static void is(const struct head *h, struct h1_out o, const char *want)
 	must(n == strlen(want) && !memcmp(out, want, n));
 	free(out);
 	bool fitted = false;
-	for (size_t some = 0; some <= room + 128; some += some < 64 ? 1 : 3) { /* in any room: the same, or nothing */
+	for (size_t some = 0; some <= room + 128;
+	     some += some < 64 ? 1 : 3) { /* in any room: the same, or nothing */
 		out = malloc(some ? some : 1);
 		must(out);
-		n = h->is_response ? h1_write_response_in(out, some, h, &o) : h1_write_request_in(out, some, h, &o);
+		n = h->is_response ? h1_write_response_in(out, some, h, &o)
+				   : h1_write_request_in(out, some, h, &o);
 		must(n ? n == strlen(want) && n <= some && !memcmp(out, want, n) : !fitted);
 		fitted |= n != 0;
 		free(out);

@@ -45,7 +45,8 @@ static void keep_equal(struct head *h, enum field_id id)
 
 struct field *head_get_(const struct head *h, enum field_id id)
 {
-	for (struct field *f = h->f + (id > FIELD_PROTOCOL ? h->pseudo : 0), *end = h->f + h->n; f < end; f++)
+	for (struct field *f = h->f + (id > FIELD_PROTOCOL ? h->pseudo : 0), *end = h->f + h->n;
+	     f < end; f++)
 		if (f->id == id)
 			return f;
 	return NULL;
@@ -226,7 +227,8 @@ bool head_set_id(struct head *h, enum field_id id, struct str value)
 		return false;
 	f->value_p = value.p ? value.p : "";
 	f->value_n = (uint32_t)value.n;
-	for (struct field *more = f + 1, *end = h->f + (id > FIELD_PROTOCOL ? h->n : h->pseudo); more < end; more++)
+	for (struct field *more = f + 1, *end = h->f + (id > FIELD_PROTOCOL ? h->n : h->pseudo);
+	     more < end; more++)
 		if (more->id == id) {
 			remove_from(h, (unsigned)(more - h->f), id, (struct str){"", 0});
 			break;

@@ -58,8 +58,10 @@ static void test_loops(void)
 				must(least(scan_target(p, end), end) ==
 				     scan_while(p, end, SCAN_TARGET));
 				must(least(scan_colon(p, end), end) == (colon ? colon : end));
-				must(!SCAN_SSE2 || scan_plain_name(p, n) == plain(p, n, "!#$%&'*+.^_`|~"));
-				must(!SCAN_SSE2 || scan_plain_host(p, n) == (n && plain(p, n, "!#$%&'*+^_`|~")));
+				must(!SCAN_SSE2 ||
+				     scan_plain_name(p, n) == plain(p, n, "!#$%&'*+.^_`|~"));
+				must(!SCAN_SSE2 ||
+				     scan_plain_host(p, n) == (n && plain(p, n, "!#$%&'*+^_`|~")));
 			}
 		}
 		free(p);
