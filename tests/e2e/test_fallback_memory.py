@@ -177,6 +177,26 @@ def test_a_hint_both_miss_and_its_failure(rig):
     degraded(c.rx())
 
 
+def test_a_hint_with_two_fallbacks(rig):
+    """The first one's answer breaks off while it waits for the primary: the second is asked when the primary lacks it too."""
+    g, static, a, b = two(rig, origins=("a", "b"), memory=memory("HINT"))
+    c = g.client()
+    assert ask(c, "/x", (static, "404 No"), (a, "200 OK")) == (200, b"a")
+    for p, f in (("404 No", "200 OK"), ("404 No", "404 No"), ("200 OK", None)):
+        destroyed = g.stat("cluster.a.upstream_cx_destroy")
+        c.get("/x")
+        static.rx("GET /x")
+        a.rx("GET /x")
+        a.tx("HTTP/1.1 200 OK\nContent-Length: 100\n\nhalf")
+        hang_up(a, reset=False)
+        g.wait_stat("cluster.a.upstream_cx_destroy", destroyed + 1)
+        static.tx("HTTP/1.1 %s\nContent-Length: 1\n\np" % p)
+        if f:
+            b.answer("GET /x", f, "b")
+        assert c.rx() == (200 if "200 OK" in (p, f) else 404, b"b" if f == "200 OK" else b"p")
+    b.untouched(0.05)
+
+
 def test_a_hedge_is_sent_when_the_primary_is_slow(rig):
     g, static, wp = two(rig, memory={"hedge_after": "100ms", "hint_budget": 100})
     c = g.client()

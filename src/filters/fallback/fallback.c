@@ -394,6 +394,7 @@ static int next_or(struct fb *fb, bool missed)
 static int went_wrong(struct fb *fb, enum failure_kind why)
 {
 	struct call *c = fb->call;
+	bool told = fb->answered;
 	fb->why = why;
 	if (why == FAILED_CONNECT || why == FAILED_CONNECT_TIMEOUT)
 		breaker_hears(fb, false);
@@ -408,7 +409,10 @@ static int went_wrong(struct fb *fb, enum failure_kind why)
 		fb->ex->attempts += c->attempts;
 		call_cancel(c);
 	}
-	return next_or(fb, false);
+	if (!told)
+		return next_or(fb, false);
+	fb->failed = true; /* the policy counts on its answer: it must hear of this first */
+	return FALLBACK_FAIL;
 }
 
 static int head_came(struct fb *fb)
@@ -1129,8 +1133,10 @@ static __attribute__((noinline)) enum verdict weigh(struct exchange *ex, const s
 			return no_memory(ex);
 		policy_init(&fb->policy, start_of(cfg, false));
 	}
-	if (fb->call || fb->unable || fb->queued) { /* asked at the same time: what it has said comes first */
-		int ev = news(fb);
+	if ((missed || (failed && cfg->ask_on_failure)) && (fb->call || fb->unable || fb->queued)) { /* asked at the same time: what it has said comes first */
+		const struct call *c = fb->call;
+		bool broke = c && c->has_head && c->failed && !fb->answered; /* while nobody could have had it */
+		int ev = broke ? went_wrong(fb, c->failure) : news(fb);
 		if (ev != NOTHING_NEW)
 			policy_step(&fb->policy, (enum policy_event)ev);
 	}

@@ -429,6 +429,8 @@ static unsigned says(const struct client *c, unsigned o)
 		return FAIL;
 	if (o && run.may_fail)
 		may = FAIL;
+	if (o && (w.cfg.memory != MEMORY_OFF || w.cfg.hedge_us) && !page_whole(s))
+		may = FAIL; /* it breaks off while it waits for the primary */
 	switch (s->fault) {
 	case RESET_BEFORE:
 	case CLOSE_BEFORE:
