@@ -336,6 +336,10 @@ void edge_request(struct exchange *ex)
 		refuse(ex, 503, failure_infos[FAILED_MEMORY].details);
 		return;
 	}
+	if (__builtin_expect(head_has(h, FIELD_X_FORWARDED_CLIENT_CERT) || c->xfcc > XFCC_FORWARD_ONLY, 0) && !xfcc_request(ex)) {
+		refuse(ex, 503, failure_infos[FAILED_MEMORY].details);
+		return;
+	}
 	h->touched = false; /* the codec has checked the pseudo fields; who changes them now is checked by the router */
 	const struct route *r = exch_route(ex);
 	uint64_t most = c->max_stream_duration_us;

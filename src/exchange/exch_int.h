@@ -25,6 +25,8 @@ static inline bool leg_at_rest(const struct exchange *ex, const struct leg *leg)
 }
 void leg_reset(struct leg *leg);
 
+/* xfcc.c: removes, keeps or sets x-forwarded-client-cert. False: no memory. */
+bool xfcc_request(struct exchange *ex);
 /* edge.c: what a connection manager does before the first filter and after the last. */
 void edge_request(struct exchange *ex);
 void edge_response(struct exchange *ex);
