@@ -172,6 +172,63 @@ static void test_top(void)
 	arena_fini(&a);
 }
 
+/* The smallest count is on top, everybody knows his place, and is found in his bucket, once. */
+static void check_heap(const struct top *t)
+{
+	unsigned found = 0;
+	for (uint32_t at = 0; at < t->n; at++) {
+		must(t->heap[at] < t->n && t->counters[t->heap[at]].heap_at == at);
+		must(at == 0 || t->counters[t->heap[(at - 1) / 2]].count <= t->counters[t->heap[at]].count);
+	}
+	for (uint32_t b = 0; b < t->nbuckets; b++)
+		for (uint32_t c = t->buckets[b]; c; c = t->counters[c - 1].next, found++)
+			must((t->counters[c - 1].hash & (t->nbuckets - 1)) == b);
+	must(found == t->n);
+}
+
+/* Against exact counts: never too low, too high by at most `over`, and whoever came often is there. */
+static void test_top_at_random(void)
+{
+	enum { PATHS = 60, MOST = 15 };
+	for (unsigned run = 0; run < 20; run++) {
+		struct top *t = top_new(MOST);
+		unsigned exact[PATHS] = {0}, status[PATHS] = {0}, total = 0;
+		uint64_t last[PATHS] = {0}, since;
+		struct top_row rows[MOST];
+		struct arena a;
+		char p[16];
+		must(t && t->nbuckets == 32);
+		for (unsigned i = 1; i <= 1500; i++) {
+			uint64_t r = random_u64();
+			unsigned k = r % 3 ? (unsigned)(r >> 8) % 5 : (unsigned)(r >> 8) % PATHS;
+			snprintf(p, sizeof p, "/%u", k);
+			exact[k]++;
+			total++;
+			last[k] = i;
+			status[k] = 200 + i % 300;
+			top_add(t, str_of(p), status[k], i * S);
+			check_heap(t);
+		}
+		arena_init(&a, SIZE_MAX);
+		unsigned n = top_read(t, rows, MOST, &a, &since), often = 0;
+		must(n == MOST && since == 1);
+		for (unsigned i = 0; i < n; i++) {
+			snprintf(p, sizeof p, "%.*s", STR_ARG(rows[i].path));
+			unsigned k = (unsigned)atoi(p + 1);
+			must(rows[i].count >= exact[k] && rows[i].count - rows[i].over <= exact[k]);
+			must(rows[i].last == last[k] && rows[i].status == status[k]);
+			must(i == 0 || rows[i - 1].count > rows[i].count ||
+			     (rows[i - 1].count == rows[i].count && str_cmp(rows[i - 1].path, rows[i].path) < 0));
+			often += exact[k] > total / MOST;
+		}
+		for (unsigned k = 0; k < PATHS; k++)
+			often -= exact[k] > total / MOST;
+		must(often == 0);
+		arena_fini(&a);
+		top_free(t);
+	}
+}
+
 static void add(struct replay *r, const char *text, bool fits)
 {
 	struct chain c = {0};
@@ -255,6 +312,7 @@ int main(void)
 	test_forgetting();
 	test_bounds();
 	test_top();
+	test_top_at_random();
 	test_replay();
 	test_no_memory();
 	chain_trim();
