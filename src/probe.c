@@ -1,8 +1,8 @@
 /* src/probe.c: oneline_probe. Asks with the calls, names and certificates that visitors' requests will use, in a thread of its own; nothing that
  * is asked changes anything: GET, and POST of nothing to a site that was said to be static, of a path that nobody has. */
-#include "oneline.h"
 #include "base/mem.h"
 #include "config/config.h"
+#include "oneline.h"
 #include "upstream/upstream.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,7 +28,7 @@ static struct {
 
 struct heard {
 	unsigned status; /* 0: none */
-	bool reached;	 /* there was somebody, at least */
+	bool reached;    /* there was somebody, at least */
 	char why[200];
 };
 
@@ -67,7 +67,8 @@ static void note(struct heard *h, const struct call *c)
 	if (c->has_head)
 		h->status = c->head->status;
 	else
-		snprintf(h->why, sizeof h->why, "%s%s%s", failure_infos[f].details, text ? ", " : "", text ? text : "");
+		snprintf(h->why, sizeof h->why, "%s%s%s", failure_infos[f].details,
+			 text ? ", " : "", text ? text : "");
 }
 
 static struct heard ask(const char *cluster, struct str host, bool tls, const char *method)
@@ -77,11 +78,19 @@ static struct heard ask(const char *cluster, struct str host, bool tls, const ch
 	struct head h;
 	bool post = strcmp(method, "POST") == 0;
 	arena_init(&a, 1 << 20);
-	bool ok = head_init(&h, &a, false, 8) && head_add_id(&h, FIELD_AUTHORITY, host) && head_add_id(&h, FIELD_PATH, STR(NOWHERE)) &&
-		  head_add_id(&h, FIELD_METHOD, str_of(method)) && head_add_id(&h, FIELD_SCHEME, tls ? STR("https") : STR("http")) &&
+	bool ok = head_init(&h, &a, false, 8) && head_add_id(&h, FIELD_AUTHORITY, host) &&
+		  head_add_id(&h, FIELD_PATH, STR(NOWHERE)) &&
+		  head_add_id(&h, FIELD_METHOD, str_of(method)) &&
+		  head_add_id(&h, FIELD_SCHEME, tls ? STR("https") : STR("http")) &&
 		  head_add(&h, STR("user-agent"), STR("postern-probe"));
-	struct call_request rq = {.model = probe.model, .cluster = cluster_find(probe.model, str_of(cluster)), .head = &h, .arena = &a, .ended = true,
-				  .length = post ? 0 : -1, .timeout_us = ANSWER_US, .no_interim = true};
+	struct call_request rq = {.model = probe.model,
+				  .cluster = cluster_find(probe.model, str_of(cluster)),
+				  .head = &h,
+				  .arena = &a,
+				  .ended = true,
+				  .length = post ? 0 : -1,
+				  .timeout_us = ANSWER_US,
+				  .no_interim = true};
 	probe.rq = &rq;
 	probe.call = NULL;
 	probe.open.run = open_call;
@@ -106,7 +115,8 @@ static bool answers(const char *what, const char *url, const struct heard *h, co
 	if (h->status)
 		return true;
 	if (!atomic_load(&probe.stop))
-		fprintf(stderr, "postern: %s %s %s (%s): %s until it does\n", what, url, h->reached ? "does not answer as it should" : "cannot be reached", h->why,
+		fprintf(stderr, "postern: %s %s %s (%s): %s until it does\n", what, url,
+			h->reached ? "does not answer as it should" : "cannot be reached", h->why,
 			then);
 	return false;
 }
@@ -122,17 +132,26 @@ static void tell_primary(const struct oneline *o)
 	if (!answers("primary", o->site, &get, "visitors get an error"))
 		return;
 	if (get.status == 403)
-		fprintf(stderr, "postern: primary answers 403 to a path that does not exist: add 403 to trigger (preset: s3_website), or its misses stay 403\n");
+		fprintf(stderr, "postern: primary answers 403 to a path that does not exist: add "
+				"403 to trigger (preset: s3_website), or its misses stay 403\n");
 	else if (get.status >= 300 && get.status < 400)
-		fprintf(stderr, "postern: primary answers %u to a path that does not exist: it may want another Host (%.*s was asked for)\n", get.status,
-			STR_ARG(host));
+		fprintf(stderr,
+			"postern: primary answers %u to a path that does not exist: it may want "
+			"another Host (%.*s was asked for)\n",
+			get.status, STR_ARG(host));
 	else if (get.status != 404)
-		fprintf(stderr, "postern: primary answers %u to a path that does not exist: only 404 asks the fallback\n", get.status);
+		fprintf(stderr,
+			"postern: primary answers %u to a path that does not exist: only 404 asks "
+			"the fallback\n",
+			get.status);
 	if (o->dynamic || !o->nfallbacks)
 		return;
 	struct heard post = ask("primary", host, tls, "POST");
 	if (post.status)
-		fprintf(stderr, "postern: primary answers %u to POST: other methods than GET and HEAD go to the fallback\n", post.status);
+		fprintf(stderr,
+			"postern: primary answers %u to POST: other methods than GET and HEAD go "
+			"to the fallback\n",
+			post.status);
 }
 
 static void tell_fallback(const struct oneline *o, unsigned i)
@@ -142,19 +161,26 @@ static void tell_fallback(const struct oneline *o, unsigned i)
 	struct str host = host_of(o, url);
 	snprintf(cluster, sizeof cluster, i ? "fallback-%u" : "fallback", i + 1);
 	struct heard get = ask(cluster, host, strncmp(url, "https", 5) == 0, "GET");
-	if (!answers("fallback", url, &get, "visitors get the primary's 404 page for what the primary lacks"))
+	if (!answers("fallback", url, &get,
+		     "visitors get the primary's 404 page for what the primary lacks"))
 		return;
 	if (get.status >= 300 && get.status < 400)
-		fprintf(stderr, "postern: fallback answers %u to a path that does not exist: it may want another Host (%.*s was asked for; see host_rewrite)\n",
+		fprintf(stderr,
+			"postern: fallback answers %u to a path that does not exist: it may want "
+			"another Host (%.*s was asked for; see host_rewrite)\n",
 			get.status, STR_ARG(host));
 	else if (get.status != 404)
-		fprintf(stderr, "postern: fallback answers %u to a path that does not exist: the primary's 404 page will not be seen\n", get.status);
+		fprintf(stderr,
+			"postern: fallback answers %u to a path that does not exist: the primary's "
+			"404 page will not be seen\n",
+			get.status);
 }
 
 static void *run(void *arg)
 {
-	for (uint64_t began = loop_now_us(probe.loop);
-	     !upstream_warm(probe.up) && !atomic_load(&probe.stop) && loop_now_us(probe.loop) < began + ANSWER_US;)
+	for (uint64_t began = loop_now_us(probe.loop); !upstream_warm(probe.up) &&
+						       !atomic_load(&probe.stop) &&
+						       loop_now_us(probe.loop) < began + ANSWER_US;)
 		turn();
 	tell_primary(probe.o);
 	for (unsigned i = 0; i < probe.o->nfallbacks; i++)
@@ -168,7 +194,8 @@ static void *run(void *arg)
 	return NULL;
 }
 
-void oneline_probe(const struct oneline *o, const struct config_source *source, const struct filter_type *const *types, unsigned index)
+void oneline_probe(const struct oneline *o, const struct config_source *source,
+		   const struct filter_type *const *types, unsigned index)
 {
 	struct diags d;
 	if (!o->given || o->no_probe)

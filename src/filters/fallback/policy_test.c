@@ -12,30 +12,70 @@ static const struct {
 } stories[] = {
 	{"the bucket has it", START_PRIMARY, 1, {PRIMARY_HIT}, SEND_PRIMARY},
 	{"only wordpress has it", START_PRIMARY, 2, {PRIMARY_MISS, FALLBACK_HIT}, SEND_FALLBACK},
-	{"neither: the static 404 page", START_PRIMARY, 2, {PRIMARY_MISS, FALLBACK_MISS}, SEND_HELD},
+	{"neither: the static 404 page",
+	 START_PRIMARY,
+	 2,
+	 {PRIMARY_MISS, FALLBACK_MISS},
+	 SEND_HELD},
 	{"wordpress is down", START_PRIMARY, 2, {PRIMARY_MISS, FALLBACK_FAIL}, SEND_DEGRADED},
 	{"the bucket is down", START_PRIMARY, 1, {PRIMARY_FAIL}, SEND_FAILURE},
-	{"the bucket is down, wordpress may help", START_PRIMARY_ANY, 2, {PRIMARY_FAIL, FALLBACK_HIT}, SEND_FALLBACK},
-	{"down, and a 404 is no answer", START_PRIMARY_ANY, 2, {PRIMARY_FAIL, FALLBACK_MISS}, SEND_503},
+	{"the bucket is down, wordpress may help",
+	 START_PRIMARY_ANY,
+	 2,
+	 {PRIMARY_FAIL, FALLBACK_HIT},
+	 SEND_FALLBACK},
+	{"down, and a 404 is no answer",
+	 START_PRIMARY_ANY,
+	 2,
+	 {PRIMARY_FAIL, FALLBACK_MISS},
+	 SEND_503},
 	{"both down", START_PRIMARY_ANY, 2, {PRIMARY_FAIL, FALLBACK_FAIL}, SEND_FAILURE},
-	{"held body lost, wordpress has it", START_PRIMARY, 3, {PRIMARY_MISS, PRIMARY_FAIL, FALLBACK_HIT}, SEND_FALLBACK},
+	{"held body lost, wordpress has it",
+	 START_PRIMARY,
+	 3,
+	 {PRIMARY_MISS, PRIMARY_FAIL, FALLBACK_HIT},
+	 SEND_FALLBACK},
 	{"held body lost", START_PRIMARY, 3, {PRIMARY_MISS, PRIMARY_FAIL, FALLBACK_MISS}, SEND_CUT},
 	{"override", START_FALLBACK, 1, {FALLBACK_HIT}, SEND_FALLBACK},
 	{"override of what wordpress lacks", START_FALLBACK, 1, {FALLBACK_MISS}, SEND_FALLBACK},
 	{"override, wordpress down", START_FALLBACK, 1, {FALLBACK_FAIL}, SEND_NO_FALLBACK},
 	{"known miss", START_FALLBACK_FIRST, 1, {FALLBACK_HIT}, SEND_FALLBACK},
-	{"known miss, gone from wordpress", START_FALLBACK_FIRST, 2, {FALLBACK_MISS, PRIMARY_MISS}, SEND_HELD},
-	{"known miss, published meanwhile", START_FALLBACK_FIRST, 2, {FALLBACK_MISS, PRIMARY_HIT}, SEND_PRIMARY},
-	{"known miss, wordpress down", START_FALLBACK_FIRST, 2, {FALLBACK_FAIL, PRIMARY_MISS}, SEND_DEGRADED},
+	{"known miss, gone from wordpress",
+	 START_FALLBACK_FIRST,
+	 2,
+	 {FALLBACK_MISS, PRIMARY_MISS},
+	 SEND_HELD},
+	{"known miss, published meanwhile",
+	 START_FALLBACK_FIRST,
+	 2,
+	 {FALLBACK_MISS, PRIMARY_HIT},
+	 SEND_PRIMARY},
+	{"known miss, wordpress down",
+	 START_FALLBACK_FIRST,
+	 2,
+	 {FALLBACK_FAIL, PRIMARY_MISS},
+	 SEND_DEGRADED},
 	{"known to be nowhere", START_PRIMARY_ONLY, 1, {PRIMARY_MISS}, SEND_HELD},
 	{"right hint", START_BOTH, 2, {FALLBACK_HIT, PRIMARY_MISS}, SEND_FALLBACK},
 	{"right hint, primary faster", START_BOTH, 2, {PRIMARY_MISS, FALLBACK_HIT}, SEND_FALLBACK},
 	{"wrong hint", START_BOTH, 2, {FALLBACK_HIT, PRIMARY_HIT}, SEND_PRIMARY},
 	{"hint, both miss", START_BOTH, 2, {FALLBACK_MISS, PRIMARY_MISS}, SEND_HELD},
-	{"hint, its answer breaks off", START_BOTH, 3, {FALLBACK_HIT, FALLBACK_FAIL, PRIMARY_MISS}, SEND_DEGRADED},
+	{"hint, its answer breaks off",
+	 START_BOTH,
+	 3,
+	 {FALLBACK_HIT, FALLBACK_FAIL, PRIMARY_MISS},
+	 SEND_DEGRADED},
 	{"hint, primary down", START_BOTH, 2, {FALLBACK_HIT, PRIMARY_FAIL}, SEND_FAILURE},
-	{"hint, primary down, wordpress may help", START_BOTH_ANY, 2, {FALLBACK_HIT, PRIMARY_FAIL}, SEND_FALLBACK},
-	{"hint, primary down, wordpress has nothing", START_BOTH_ANY, 2, {FALLBACK_MISS, PRIMARY_FAIL}, SEND_503},
+	{"hint, primary down, wordpress may help",
+	 START_BOTH_ANY,
+	 2,
+	 {FALLBACK_HIT, PRIMARY_FAIL},
+	 SEND_FALLBACK},
+	{"hint, primary down, wordpress has nothing",
+	 START_BOTH_ANY,
+	 2,
+	 {FALLBACK_MISS, PRIMARY_FAIL},
+	 SEND_503},
 	{"hedge", START_PRIMARY, 3, {HEDGE_DUE, PRIMARY_MISS, FALLBACK_HIT}, SEND_FALLBACK},
 	{"hedge, then a hit", START_PRIMARY, 2, {HEDGE_DUE, PRIMARY_HIT}, SEND_PRIMARY},
 };
@@ -56,8 +96,13 @@ struct world {
 static enum policy_action verdict_of(const struct world *w)
 {
 	switch (w->kind) {
-	case FALLBACK_ONLY: return w->f == ASKED ? DO_NOTHING : w->f == LOST ? SEND_NO_FALLBACK : SEND_FALLBACK;
-	case SINGLE: return w->p == ASKED ? DO_NOTHING : w->p == HAS ? SEND_PRIMARY : w->p == MISSED ? SEND_HELD : SEND_FAILURE;
+	case FALLBACK_ONLY:
+		return w->f == ASKED ? DO_NOTHING : w->f == LOST ? SEND_NO_FALLBACK : SEND_FALLBACK;
+	case SINGLE:
+		return w->p == ASKED    ? DO_NOTHING
+		       : w->p == HAS    ? SEND_PRIMARY
+		       : w->p == MISSED ? SEND_HELD
+					: SEND_FAILURE;
 	case FALLBACK_FIRST:
 		if (w->p == NONE)
 			return w->f == HAS ? SEND_FALLBACK : DO_NOTHING;
@@ -90,7 +135,9 @@ static bool possible(const struct world *w, int e)
 	case FALLBACK_HIT:
 	case FALLBACK_MISS: return w->f == ASKED;
 	case FALLBACK_FAIL: return w->f == ASKED || w->f == HAS;
-	case HEDGE_DUE: return (w->kind == NORMAL || w->kind == ANY) && w->p == ASKED && !w->hedged && w->f == NONE;
+	case HEDGE_DUE:
+		return (w->kind == NORMAL || w->kind == ANY) && w->p == ASKED && !w->hedged &&
+		       w->f == NONE;
 	default: return true;
 	}
 }
@@ -213,7 +260,8 @@ static unsigned mutants_alive(void)
 			}
 			hurt[s][e] = right;
 			for (int next = 0; next < STATES; next++) {
-				if (next == right.next || (right.next && next && same_row(next, right.next)))
+				if (next == right.next ||
+				    (right.next && next && same_row(next, right.next)))
 					continue;
 				hurt[s][e].next = (unsigned char)next;
 				n++;

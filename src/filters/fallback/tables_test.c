@@ -46,7 +46,8 @@ static void test_keys(void)
 	must(stat_read(gauge) == 1 && misses_knows(m, FACT_BOTH, STR("a"), STR("/x"), 11 * S));
 	misses_learn(m, FACT_MISS, STR("a/"), STR("b"), 10 * S, 5 * S);
 	must(!misses_knows(m, FACT_MISS, STR("a"), STR("/b"), 11 * S));
-	for (size_t n = sizeof path - 6; n <= sizeof path; n++) { /* the longest that fits has room for the fact, the name and a NUL */
+	for (size_t n = sizeof path - 6; n <= sizeof path;
+	     n++) { /* the longest that fits has room for the fact, the name and a NUL */
 		struct str p = {path, n};
 		misses_learn(m, FACT_MISS, STR("a"), p, 10 * S, 5 * S);
 		must(misses_knows(m, FACT_MISS, STR("a"), p, 11 * S) == (n + 1 + 3 <= sizeof path));
@@ -63,13 +64,16 @@ static void test_eviction(void)
 	must(m->nsets == 1);
 	for (int i = 0; i < WAYS; i++) {
 		snprintf(p, sizeof p, "/%d", i);
-		misses_learn(m, FACT_MISS, STR("a"), str_of(p), 10 * S, i == WAYS - 1 ? 1 * S : 100 * S);
+		misses_learn(m, FACT_MISS, STR("a"), str_of(p), 10 * S,
+			     i == WAYS - 1 ? 1 * S : 100 * S);
 	}
-	misses_learn(m, FACT_MISS, STR("a"), STR("/new"), 11 * S, 100 * S); /* the last ends in this instant */
+	misses_learn(m, FACT_MISS, STR("a"), STR("/new"), 11 * S,
+		     100 * S); /* the last ends in this instant */
 	must(misses_knows(m, FACT_MISS, STR("a"), STR("/new"), 12 * S));
 	for (int i = 0; i < WAYS - 1; i++) {
 		snprintf(p, sizeof p, "/%d", i);
-		must(misses_knows(m, FACT_MISS, STR("a"), str_of(p), 12 * S)); /* marks it as asked for */
+		must(misses_knows(m, FACT_MISS, STR("a"), str_of(p),
+				  12 * S)); /* marks it as asked for */
 	}
 	misses_learn(m, FACT_MISS, STR("a"), STR("/newer"), 13 * S, 100 * S);
 	unsigned known = 0;
@@ -107,7 +111,8 @@ static void test_forgetting(void)
 	must(misses_knows(m, FACT_MISS, STR("a"), STR("/shop/1"), 12 * S));
 	misses_learn(m, FACT_MISS, STR("a"), STR("/blog/1"), 13 * S, 100 * S);
 	must(misses_knows(m, FACT_MISS, STR("a"), STR("/blog/1"), 14 * S));
-	for (int i = 0; i < NOTES + 5; i++) { /* more notes than there is room for: all is forgotten */
+	for (int i = 0; i < NOTES + 5;
+	     i++) { /* more notes than there is room for: all is forgotten */
 		char p[16];
 		snprintf(p, sizeof p, "/p%d", i);
 		misses_forget(m, str_of(p), 20 * S);
@@ -159,7 +164,8 @@ static void test_top(void)
 	unsigned n = top_read(t, rows, 10, &a, &since);
 	must(n == 10 && since == 5);
 	for (int i = 0; i < 3; i++)
-		must(rows[i].path.n == 2 && rows[i].count >= 1000 && rows[i].count - rows[i].over <= 1000);
+		must(rows[i].path.n == 2 && rows[i].count >= 1000 &&
+		     rows[i].count - rows[i].over <= 1000);
 	uint64_t sum = 0;
 	for (unsigned i = 0; i < n; i++)
 		sum += rows[i].count;
@@ -178,7 +184,8 @@ static void check_heap(const struct top *t)
 	unsigned found = 0;
 	for (uint32_t at = 0; at < t->n; at++) {
 		must(t->heap[at] < t->n && t->counters[t->heap[at]].heap_at == at);
-		must(at == 0 || t->counters[t->heap[(at - 1) / 2]].count <= t->counters[t->heap[at]].count);
+		must(at == 0 ||
+		     t->counters[t->heap[(at - 1) / 2]].count <= t->counters[t->heap[at]].count);
 	}
 	for (uint32_t b = 0; b < t->nbuckets; b++)
 		for (uint32_t c = t->buckets[b]; c; c = t->counters[c - 1].next, found++)
@@ -218,7 +225,8 @@ static void test_top_at_random(void)
 			must(rows[i].count >= exact[k] && rows[i].count - rows[i].over <= exact[k]);
 			must(rows[i].last == last[k] && rows[i].status == status[k]);
 			must(i == 0 || rows[i - 1].count > rows[i].count ||
-			     (rows[i - 1].count == rows[i].count && str_cmp(rows[i - 1].path, rows[i].path) < 0));
+			     (rows[i - 1].count == rows[i].count &&
+			      str_cmp(rows[i - 1].path, rows[i].path) < 0));
 			often += exact[k] > total / MOST;
 		}
 		for (unsigned k = 0; k < PATHS; k++)
