@@ -4,7 +4,9 @@
 #include "filters/fallback/memory.c"
 #include "filters/fallback/replay.c"
 #include "filters/fallback/top.c"
+#include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #define S 1000000ull
 
@@ -283,6 +285,91 @@ static void test_replay(void)
 	replay_fini(&r);
 }
 
+static unsigned open_files(void)
+{
+	unsigned n = 0;
+	for (int fd = 0; fd < 64; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+/* The disk is full after so many bytes, the file is shorter than it was, the folder has a name of any length. */
+static void test_replay_in_trouble(void)
+{
+	struct rlimit old, limit;
+	stat_id gauge = stat_register(STAT_GAUGE, STR("t.spooled"));
+	unsigned before = open_files();
+	char far[5000];
+	struct replay r;
+	memset(far, 'x', sizeof far);
+	far[0] = '/';
+	far[sizeof far - 1] = 0;
+	replay_init(&r, 2, 100, far, gauge);
+	add(&r, "abc", false);
+	replay_fini(&r);
+	signal(SIGXFSZ, SIG_IGN);
+	must(getrlimit(RLIMIT_FSIZE, &old) == 0);
+	limit = old;
+	limit.rlim_cur = 10;
+	must(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+	replay_init(&r, 2, 100, NULL, gauge);
+	add(&r, "abc", true);
+	must(r.fd >= 0 && open_files() == before + 1 && stat_read(gauge) == 3);
+	add(&r, "defg", true);
+	must(stat_read(gauge) == 7 && r.total == 7);
+	add(&r, "hijkl", false); /* three of them fit: a short write, then none */
+	add(&r, "m", false);     /* also what would fit */
+	must(setrlimit(RLIMIT_FSIZE, &old) == 0);
+	must(r.overflow && r.total == 7 && stat_read(gauge) == 7);
+	reads(&r, 100, "abcdefg");
+	r.read = 0;
+	must(ftruncate(r.fd, 5) == 0);
+	struct chain c = {0};
+	must(!replay_read(&r, 7, &c)); /* never a body that is not the whole one */
+	chain_clear(&c);
+	replay_fini(&r);
+	replay_fini(&r); /* again does no harm */
+	must(open_files() == before && stat_read(gauge) == 0);
+}
+
+/* Pieces of all sizes come back as they were, from memory and from a file, however they are read. */
+static void test_replay_at_random(void)
+{
+	static char want[200000], got[200000];
+	for (size_t i = 0; i < sizeof want; i++)
+		want[i] = (char)(i * 31 + (i >> 8));
+	for (unsigned run = 0; run < 8; run++) {
+		struct replay r;
+		size_t n = 0, at = 0;
+		replay_init(&r, run % 2 ? 1000 : 300000, 300000, NULL, 0);
+		while (n < sizeof want) {
+			struct chain c = {0};
+			for (int pieces = 0; pieces < 20 && n < sizeof want;
+			     pieces++) { /* more than one writev takes */
+				size_t k = 1 + random_u64() % 900;
+				k = k < sizeof want - n ? k : sizeof want - n;
+				struct chunk *chunk = chunk_new((uint32_t)k);
+				must(chunk);
+				memcpy(chunk->data, want + n, k);
+				must(chain_append(&c, chunk, chunk->data, k));
+				chunk_unref(chunk);
+				n += k;
+			}
+			must(replay_add(&r, &c));
+			chain_clear(&c);
+		}
+		while (replay_left(&r)) {
+			struct chain c = {0};
+			must(replay_read(&r, 1 + random_u64() % 100000, &c));
+			chain_read(&c, 0, got + at, c.n);
+			at += c.n;
+			chain_clear(&c);
+		}
+		must(at == sizeof want && !memcmp(want, got, at));
+		replay_fini(&r);
+	}
+}
+
 /* Fails the 1st, 2nd, … allocation. */
 static void test_no_memory(void)
 {
@@ -322,6 +409,8 @@ int main(void)
 	test_top();
 	test_top_at_random();
 	test_replay();
+	test_replay_in_trouble();
+	test_replay_at_random();
 	test_no_memory();
 	chain_trim();
 	return 0;
