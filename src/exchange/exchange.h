@@ -261,6 +261,9 @@ void exch_answer(struct exchange *ex, struct chain *body, const char *details);
 /* A local reply: status, text (may be empty), details for the log; local_reply_config applies. Prepared as Envoy's sendLocalReply (gRPC
  * requests get a gRPC answer). In a response hook it replaces the answer, which then goes out without passing filters again. */
 void exch_reply(struct exchange *ex, unsigned status, struct str text, const char *details, const char *flags);
+/* local_reply_config: the first mapper whose filter holds, on an answer whose fields are in ex->resp.head and whose details are ex's. Changes
+ * what it says: fields, status, text, and the text's type. For filters that make such answers themselves. */
+void exch_map_reply(struct exchange *ex, unsigned *status, struct str *text, struct str *type);
 void exch_fail(struct exchange *ex, enum failure_kind kind);
 /* The terminal filter's answer: it filled ex->resp.head; size of the body or -1. Then exch_answer_data. */
 void exch_answer_head(struct exchange *ex, int64_t size);

@@ -439,7 +439,7 @@ static void give_path(struct result *r, const struct value *v, struct str path)
 		str_cut(path, ':', &key, &path);
 		v = value_get(v, key);
 	}
-	give_tree(r, v);
+	give_tree(r, v && v->kind != VALUE_NULL ? v : NULL); /* null is nothing, as in Envoy */
 }
 
 static void dynamic_metadata(struct exchange *ex, struct result *r, struct str args)

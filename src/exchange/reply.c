@@ -40,29 +40,36 @@ static const char *grpc_status(unsigned status)
 	case 401: return "16";
 	case 403: return "7";
 	case 404: return "12";
-	case 429: case 502: case 503: case 504: return "14";
+	case 429:
+	case 502:
+	case 503:
+	case 504: return "14";
 	default: return "2";
 	}
 }
 
-/* local_reply_config: the first mapper whose filter holds. */
-static void map_reply(struct exchange *ex, unsigned *status, struct str *text, struct str *type)
+void exch_map_reply(struct exchange *ex, unsigned *status, struct str *text, struct str *type)
 {
 	const struct hcm_cfg *c = ex->hcm;
 	const struct format *body = c->local_body;
+	struct str content_type = c->local_content_type;
 	for (unsigned i = 0; i < c->nlocal_replies; i++) {
 		const struct local_reply *m = &c->local_replies[i];
 		if (m->status_from && (*status < m->status_from || *status > m->status_to))
 			continue;
+		if (m->body.p) {
+			*text = m->body;
+			*type = STR("text/plain");
+		}
+		header_ops_apply(ex, &ex->resp.head, m->headers.response, m->headers.nresponse);
 		if (m->new_status) {
 			*status = m->new_status;
 			head_set_status(&ex->resp.head, m->new_status);
 		}
-		if (m->body.p)
-			*text = m->body;
-		header_ops_apply(ex, &ex->resp.head, m->headers.response, m->headers.nresponse);
-		if (m->format)
+		if (m->format) {
 			body = m->format;
+			content_type = m->content_type;
+		}
 		break;
 	}
 	if (body) {
@@ -72,9 +79,9 @@ static void map_reply(struct exchange *ex, unsigned *status, struct str *text, s
 			t = arena_printf(&ex->arena, "%.*s\n", STR_ARG(t));
 		if (t.p)
 			*text = t;
-		*type = body->kind == FORMAT_JSON ? STR("application/json") : STR("text/plain");
-		if (c->local_content_type.p)
-			*type = c->local_content_type;
+		*type = content_type.p              ? content_type
+			: body->kind == FORMAT_JSON ? STR("application/json")
+						    : STR("text/plain");
 	}
 }
 
@@ -86,9 +93,11 @@ static bool fill_reply(struct exchange *ex, unsigned status, struct str text, st
 	if (!head_init(h, &ex->arena, true, 12) || !head_set_status(h, status))
 		return false;
 	if (ex->hcm->nlocal_replies || ex->hcm->local_body)
-		map_reply(ex, &status, &text, &type);
-	if (ex->req.begun && is_grpc(&ex->req.head) && status != 426) { /* gRPC is not spoken over HTTP/1.0 */
-		if (!head_set_status(h, 200) || !head_add_id(h, FIELD_CONTENT_TYPE, STR("application/grpc")) ||
+		exch_map_reply(ex, &status, &text, &type);
+	if (ex->req.begun && is_grpc(&ex->req.head) &&
+	    status != 426) { /* gRPC is not spoken over HTTP/1.0 */
+		if (!head_set_status(h, 200) ||
+		    !head_add_id(h, FIELD_CONTENT_TYPE, STR("application/grpc")) ||
 		    !head_add_id(h, FIELD_GRPC_STATUS, str_of(grpc_status(status))))
 			return false;
 		if (text.n && !head_add_id(h, FIELD_GRPC_MESSAGE, text))
@@ -99,7 +108,8 @@ static bool fill_reply(struct exchange *ex, unsigned status, struct str text, st
 		return true;
 	if (text.n) {
 		struct str len = arena_printf(&ex->arena, "%zu", text.n);
-		if (!len.p || !head_add_id(h, FIELD_CONTENT_LENGTH, len) || !head_add_id(h, FIELD_CONTENT_TYPE, type))
+		if (!len.p || !head_add_id(h, FIELD_CONTENT_LENGTH, len) ||
+		    !head_add_id(h, FIELD_CONTENT_TYPE, type))
 			return false;
 		if (!ex->is_head && !chain_copy(body, text.p, text.n))
 			return false;
@@ -138,7 +148,8 @@ static void forget_answer(struct exchange *ex)
 	chain_clear(&ex->req.out);
 }
 
-void reply_direct(struct exchange *ex, unsigned status, struct str text, const char *details, const char *flags)
+void reply_direct(struct exchange *ex, unsigned status, struct str text, const char *details,
+		  const char *flags)
 {
 	if (ex->stage != STAGE_LIVE || ex->cut)
 		return;
@@ -171,7 +182,8 @@ void reply_direct(struct exchange *ex, unsigned status, struct str text, const c
 	exch_run_later(ex);
 }
 
-void exch_reply(struct exchange *ex, unsigned status, struct str text, const char *details, const char *flags)
+void exch_reply(struct exchange *ex, unsigned status, struct str text, const char *details,
+		const char *flags)
 {
 	if (ex->stage != STAGE_LIVE || ex->cut)
 		return;
@@ -187,7 +199,8 @@ void exch_reply(struct exchange *ex, unsigned status, struct str text, const cha
 	ex->local_reply = true;
 	if (!fill_reply(ex, status, text, &body)) {
 		chain_clear(&body);
-		reply_direct(ex, 503, (struct str){NULL, 0}, failure_infos[FAILED_MEMORY].details, failure_infos[FAILED_MEMORY].flag);
+		reply_direct(ex, 503, (struct str){NULL, 0}, failure_infos[FAILED_MEMORY].details,
+			     failure_infos[FAILED_MEMORY].flag);
 		return;
 	}
 	int64_t size = (int64_t)body.n;
@@ -223,12 +236,14 @@ void exch_answer_head(struct exchange *ex, int64_t size)
 		exch_run_later(ex);
 }
 
-void exch_answer_instead(struct exchange *ex, const struct filter_cfg *self, const struct call_discard *loser)
+void exch_answer_instead(struct exchange *ex, const struct filter_cfg *self,
+			 const struct call_discard *loser)
 {
 	struct leg *leg = &ex->resp;
 	unsigned at = leg->at;
 	uint32_t watched = leg->watched;
-	must(self->type->pump && leg->begun && at < ex->nfilters && walk_filter(ex, LEG_RESPONSE, at) == self);
+	must(self->type->pump && leg->begun && at < ex->nfilters &&
+	     walk_filter(ex, LEG_RESPONSE, at) == self);
 	give_up_source(ex, loser);
 	leg_reset(leg);
 	memset(leg, 0, sizeof *leg);

@@ -12,8 +12,8 @@ struct text {
 
 static void add(struct text *t, const char *key, const char *quote, struct str value)
 {
-	struct str s = arena_printf(t->a, "%.*s%s%s=%s%.*s%s", STR_ARG(t->s), t->s.n ? ";" : "", key,
-				    quote, STR_ARG(value), quote);
+	struct str s = arena_printf(t->a, "%.*s%s%s=%s%.*s%s", STR_ARG(t->s), t->s.n ? ";" : "",
+				    key, quote, STR_ARG(value), quote);
 	t->failed |= !s.p;
 	t->s = s;
 }
@@ -69,7 +69,8 @@ bool xfcc_request(struct exchange *ex)
 	if (c->xfcc == XFCC_FORWARD_ONLY)
 		return true;
 	struct str mine = details(ex);
-	if (mine.p && c->xfcc == XFCC_APPEND_FORWARD && head_has(h, FIELD_X_FORWARDED_CLIENT_CERT)) {
+	if (mine.p && c->xfcc == XFCC_APPEND_FORWARD &&
+	    head_has(h, FIELD_X_FORWARDED_CLIENT_CERT)) {
 		if (!head_join_single(h))
 			return false;
 		struct str old = head_value(h, FIELD_X_FORWARDED_CLIENT_CERT);

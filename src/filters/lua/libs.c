@@ -40,6 +40,7 @@ static const char LIBS[] =
 	"  while true do\n"
 	"    local s = f()\n"
 	"    if s == nil or s == '' then return raw.table.concat(parts) end\n"
+	"    if type(s) == 'number' then s = tostring(s) end\n"
 	"    if type(s) ~= 'string' then error('reader function must return a string', 0) end\n"
 	"    n, size = n + 1, size + #s\n"
 	"    if size > SOURCE_MOST then return s, true end\n"

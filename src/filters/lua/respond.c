@@ -52,11 +52,28 @@ static unsigned checked_status(lua_State *L, const struct head *h)
 	return (unsigned)n;
 }
 
+/* local_reply_config counts such answers among the gateway's own, as Envoy does. */
+static void map(lua_State *L, struct run *r, unsigned *status, struct str *body)
+{
+	struct exchange *ex = r->ex;
+	struct str type = {NULL, 0};
+	if (!head_set_status(&r->answer, *status))
+		obj_no_memory(L);
+	ex->resp.head = r->answer;
+	ex->details = "lua_response";
+	exch_map_reply(ex, status, body, &type);
+	r->answer = ex->resp.head;
+	if (type.p && !head_set_id(&r->answer, FIELD_CONTENT_TYPE, type))
+		obj_no_memory(L);
+}
+
 static void fill(lua_State *L, struct run *r, unsigned status, struct str body)
 {
 	struct head *h = &r->answer;
 	struct exchange *ex = r->ex;
 	bool ok;
+	if ((ex->hcm->nlocal_replies || ex->hcm->local_body) && r->kind == LEG_REQUEST)
+		map(L, r, &status, &body);
 	if (is_grpc(&ex->req.head)) {
 		head_remove_id(h, FIELD_CONTENT_TYPE);
 		ok = head_set_status(h, 200) &&
