@@ -108,7 +108,8 @@ static struct script some_script(bool primary)
 	    s.framing == BY_CLOSE)
 		s.framing = BY_LENGTH;
 	if (s.fault == TOO_LONG && s.size > 5000)
-		s.size = 5000; /* all in one piece: what comes later would be the next request's answer */
+		s.size =
+			5000; /* all in one piece: what comes later would be the next request's answer */
 	if ((breaks || s.fault == BAD_CHUNK) && s.size < 9)
 		s.fault = SOUND;
 	return s;
@@ -480,7 +481,8 @@ static unsigned allowed(const struct client *c)
 	bool torn = !page_whole(&asks[c->number].script[0]),
 	     remembers = w.cfg.memory == MEMORY_TRUST && c->way == WAY_TRY;
 	unsigned alone = says(c, 1);
-	if (c->may_go_alone && w.cfg.norigins > 1 && alone & (MISS | FAIL)) /* its body may be gone by then */
+	if (c->may_go_alone && w.cfg.norigins > 1 &&
+	    alone & (MISS | FAIL)) /* its body may be gone by then */
 		f |= FAIL;
 	if (c->way == WAY_ALONE || c->may_go_alone)
 		out |= (alone & (HIT | MISS) ? BY_A : 0) | (alone & FAIL ? BY_US : 0);
@@ -563,7 +565,7 @@ static void judge(const struct client *c)
 			ok = false;
 	}
 	/* Nobody is asked in vain. */
-	bool both = w.cfg.memory != MEMORY_OFF || w.cfg.hedge_us;
+	bool both = w.cfg.memory != MEMORY_OFF || w.cfg.hedge_us || w.cfg.shadow_percent;
 	if (c->way == WAY_TRY && !c->may_go_alone && !both && !run.no_memory && says(c, 0) == HIT &&
 	    (asks[c->number].asked[1] || asks[c->number].asked[2]))
 		ok = false;
@@ -771,7 +773,9 @@ static void some_policy(void)
 		cfg->max_inflight = 1 + dice(2);
 	else if (dice(8) == 0)
 		cfg->breaker_failures = 1 + dice(2);
-	cfg->quick = cfg->memory == MEMORY_OFF && !cfg->hedge_us;
+	cfg->shadow_percent = dice(8) ? 0 : 1 + dice(100);
+	cfg->shadow_compare = 1 + dice(7);
+	cfg->quick = cfg->memory == MEMORY_OFF && !cfg->hedge_us && !cfg->shadow_percent;
 	run.may_fail = cfg->max_inflight || cfg->breaker_failures;
 	w.route.timeout_us = 30000000;
 }
@@ -834,6 +838,8 @@ static void one_run(void)
 	}
 	for (int s = 0; s < 25; s++)
 		turn(20000, false); /* losers are drained within 250 ms */
+	for (int s = 0; s < 8 && w.cfg.shadow_percent; s++)
+		turn(5000000, false); /* comparisons end within 30 s */
 	world_down(&w);
 	for (int k = 0; k < SIDES; k++)
 		if (sides[k].fd >= 0)
