@@ -10,7 +10,7 @@
 #define __has_feature(x) 0
 #endif
 #if defined __SANITIZE_ADDRESS__ || __has_feature(address_sanitizer)
-#define RUNS 1500
+#define RUNS 1000
 #else
 #define RUNS 3000
 #endif
