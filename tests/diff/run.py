@@ -348,7 +348,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         gateways = []
         try:
-            gateways = [Gateway(b, cases, origins, folder) for b in (envoy, args.postern)]
+            for binary in (envoy, args.postern):
+                gateways.append(Gateway(binary, cases, origins, folder))
             for i, case in enumerate(cases):
                 ports = [g.ports[i] for g in gateways] + [o.port for o in origins.values()]
                 a, b = [plain(g.play(i, case, origins), ports, case.get("mask")) for g in gateways]
