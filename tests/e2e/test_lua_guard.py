@@ -7,7 +7,7 @@ import os
 import re
 import sys
 
-from rig import ROOT, X, cluster, lua, route
+from rig import ROOT, X, cluster, lua, route, until
 
 sys.path.insert(0, os.path.join(ROOT, "bench"))
 
@@ -16,6 +16,9 @@ import runaway  # noqa: E402
 LUA = "envoy.filters.http.lua"
 STOPPED = r"script log: \[string \"[^\n]*\"\]:\d+: script exceeded its time limit|script log: script exceeded its time limit"
 ENDED = STOPPED + r"|script log: (\[string .*\]:\d+: )?not enough memory"
+
+
+MOST_MS = 2 * runaway.CPU_MS  # sanitizers make the compiler's and the collector's share larger; ./dev bench lua-runaway holds the limit
 
 
 def per_route(code):
@@ -53,11 +56,12 @@ def test_every_runaway_is_stopped_and_the_worker_serves_on(rig):
         errors, cpu = seen(g)
         ended = len(re.findall(ENDED, g.log()))
         status = g.get("/%d" % i).status
+        want = {"load piecemeal": (200, 0, 0), "headers replaced": (200, 1, 1), "tostring": (200, 1, 0)}.get(name, (500, 1, 1))
+        until(lambda: len(re.findall(ENDED, g.log())) >= ended + want[2], "%s is in the log" % name)
         after = seen(g)
         told = len(re.findall(ENDED, g.log())) - ended
         got = (status, after[0] - errors, told)
-        want = {"load piecemeal": (200, 0, 0), "headers replaced": (200, 1, 1), "tostring": (200, 1, 0)}.get(name, (500, 1, 1))
-        if got != want or after[1] - cpu > runaway.CPU_MS or g.get("/other") != (200, b"ok"):
+        if got != want or after[1] - cpu > MOST_MS or g.get("/other") != (200, b"ok"):
             wrong.append((name, got, want, after[1] - cpu))
     assert not wrong
 
