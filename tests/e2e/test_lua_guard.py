@@ -132,7 +132,8 @@ def test_the_limit_is_the_operators(rig):
 def test_a_stop_by_force_leaves_the_other_requests_an_answer(rig):
     """Below a callback of C there is no way out but unwinding: when that lasts, the scripts' state is made anew."""
     o, late = rig.origin("main"), rig.origin("late")
-    force = ("local f local function r(n) if n > 0 then pcall(r, n - 1) else pcall(coroutine.wrap(f)) while true do end end end "
+    force = ("pcall(h.httpCall, h, 'main', {}, '', 1) "  # a call that was begun and not made
+             "local f local function r(n) if n > 0 then pcall(r, n - 1) else pcall(coroutine.wrap(f)) while true do end end end "
              "f = function() local _ = ('x'):gsub('.', function() r(6000) end) end f()")
     g = rig.gateway([dict(route("/force", "main"), typed_per_filter_config=per_route(hook(force))),
                      dict(route("/wait", "late"), typed_per_filter_config=per_route(

@@ -358,6 +358,7 @@ void vm_coro_give(struct vm *vm, struct script_env *e, struct coro *co, bool ali
 
 static void vm_free_one(struct vm *vm)
 {
+	vm->doomed = false; /* no call that goes now comes back here (vm_idle) */
 	guard_free(vm->guard);
 	if (vm->env)
 		httpcall_drop_all(vm);
