@@ -207,6 +207,7 @@ static void argument(char kind, unsigned depth)
 					      "{[':status'] = '304', etag = 'x'}",
 					      "{[':status'] = ' 403 ', ['x-l'] = {'1', 2}}",
 					      "{[':status'] = '101'}",
+					      "{[':status'] = 200, x = {{}}}",
 					      LONG_ANSWER};
 	static const char *const units[] = {
 		"'ms'",    "'milliseconds'", "'microseconds'", "'nanoseconds'",
@@ -588,7 +589,7 @@ static unsigned peer_list(struct exchange *ex, enum peer_list what, struct arena
 
 static int64_t peer_number(struct exchange *ex, enum peer_number what)
 {
-	return what;
+	return 1 + what;
 }
 
 static const struct exch_port tls_port = {.output = port_output,
