@@ -74,7 +74,8 @@ static size_t write_head(const struct job *j, char *out, size_t room)
 	struct h1_out o = {.framing = j->response ? H1_LENGTH : H1_NO_BODY,
 			   .length_known = j->response,
 			   .length = j->st.length};
-	size_t n = j->response ? h1_write_response_in(out, room, &j->h, &o) : h1_write_request_in(out, room, &j->h, &o);
+	size_t n = j->response ? h1_write_response_in(out, room, &j->h, &o)
+			       : h1_write_request_in(out, room, &j->h, &o);
 	if (!n)
 		abort();
 	return n;

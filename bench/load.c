@@ -26,12 +26,13 @@ struct client {
 	int fd;
 	size_t sent;
 	char head[HEAD_MAX + 1];
-	size_t have;	/* bytes of the head so far */
+	size_t have; /* bytes of the head so far */
 	bool in_body;
 	bool chunked;
-	long long left; /* of the body, or of the chunk with its CR LF; chunked: 0 means a size line is due */
-	long long got;	/* body bytes */
-	char line[32];	/* a chunk's size line or a trailer line */
+	long long
+		left; /* of the body, or of the chunk with its CR LF; chunked: 0 means a size line is due */
+	long long got; /* body bytes */
+	char line[32]; /* a chunk's size line or a trailer line */
 	unsigned nline;
 	bool last; /* the last chunk was seen */
 	int status;
@@ -114,7 +115,8 @@ static void read_head(struct client *c)
 	c->in_body = true;
 	c->status = strncmp(c->head, "HTTP/1.1 ", 9) == 0 ? atoi(c->head + 9) : 0;
 	c->left = 0;
-	for (char *line = strstr(c->head, "\r\n"); line && line[2] != '\r'; line = strstr(line + 2, "\r\n")) {
+	for (char *line = strstr(c->head, "\r\n"); line && line[2] != '\r';
+	     line = strstr(line + 2, "\r\n")) {
 		if (strncasecmp(line + 2, "content-length:", 15) == 0)
 			c->left = atoll(line + 17);
 		else if (strncasecmp(line + 2, "transfer-encoding: chunked", 26) == 0)
@@ -220,14 +222,18 @@ int main(int argc, char **argv)
 	}
 	int conns = atoi(argv[2]);
 	double seconds = atof(argv[3]);
-	to = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1]))};
+	to = (struct sockaddr_in){.sin_family = AF_INET,
+				  .sin_port = htons((uint16_t)atoi(argv[1]))};
 	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	want_status = atoi(argv[5]);
 	want_length = atoll(argv[6]);
 	keep = strcmp(argv[7], "keep") == 0;
-	nrequest = (size_t)snprintf(request, sizeof request,
-		"GET %s HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) "
-		"Gecko/20100101 Firefox/128.0\r\nAccept: text/html,application/xhtml+xml,*/*;q=0.8\r\n"
+	nrequest = (size_t)snprintf(
+		request, sizeof request,
+		"GET %s HTTP/1.1\r\nHost: www.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux "
+		"x86_64; rv:128.0) "
+		"Gecko/20100101 Firefox/128.0\r\nAccept: "
+		"text/html,application/xhtml+xml,*/*;q=0.8\r\n"
 		"Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br\r\n"
 		"Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n"
 		"Sec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\n%s\r\n",
@@ -245,8 +251,9 @@ int main(int argc, char **argv)
 		for (int i = 0; i < n; i++)
 			readable(ev[i].data.ptr);
 	}
-	printf("{\"requests\": %llu, \"wrong\": %llu, \"broken\": %llu, \"seconds\": %.4f, \"p50\": %u, \"p99\": %u}\n",
-		(unsigned long long)done, (unsigned long long)wrong, (unsigned long long)broken,
-		(double)(now_us() - begin) / 1e6, percentile(0.5), percentile(0.99));
+	printf("{\"requests\": %llu, \"wrong\": %llu, \"broken\": %llu, \"seconds\": %.4f, "
+	       "\"p50\": %u, \"p99\": %u}\n",
+	       (unsigned long long)done, (unsigned long long)wrong, (unsigned long long)broken,
+	       (double)(now_us() - begin) / 1e6, percentile(0.5), percentile(0.99));
 	return 0;
 }

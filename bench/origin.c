@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <signal.h>
 #include <unistd.h>
 
 enum { IN_MAX = 16384, BIG = 1 << 20 };
@@ -28,7 +28,7 @@ struct conn {
 	char in[IN_MAX + 1];
 	const char *out; /* what is left of the answer being sent */
 	size_t left;
-	bool armed;	 /* EPOLLOUT is on */
+	bool armed; /* EPOLLOUT is on */
 };
 
 struct answer {
@@ -45,10 +45,12 @@ static struct answer make(const char *status, size_t length)
 	a.bytes = malloc(1024 + length);
 	if (!a.bytes)
 		exit(1);
-	a.n = (size_t)sprintf(a.bytes,
+	a.n = (size_t)sprintf(
+		a.bytes,
 		"HTTP/1.1 %s\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %zu\r\n"
 		"ETag: \"5f3c-61a2b3c4d5e6f\"\r\nLast-Modified: Sat, 01 Jan 2022 00:00:00 GMT\r\n"
-		"Cache-Control: public, max-age=300\r\nAccept-Ranges: bytes\r\nVary: Accept-Encoding\r\n"
+		"Cache-Control: public, max-age=300\r\nAccept-Ranges: bytes\r\nVary: "
+		"Accept-Encoding\r\n"
 		"Date: Sat, 01 Jan 2022 00:00:00 GMT\r\n\r\n",
 		status, length);
 	memset(a.bytes + a.n, 'x', length);
@@ -78,7 +80,8 @@ static bool push(struct conn *c)
 	}
 	if (c->armed != (c->left > 0)) {
 		c->armed = c->left > 0;
-		struct epoll_event e = {.events = c->armed ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.ptr = c};
+		struct epoll_event e = {.events = c->armed ? EPOLLIN | EPOLLOUT : EPOLLIN,
+					.data.ptr = c};
 		epoll_ctl(ep, EPOLL_CTL_MOD, c->fd, &e);
 	}
 	return true;
@@ -156,7 +159,8 @@ int main(int argc, char **argv)
 				continue;
 			}
 			int fd;
-			while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+			while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >=
+			       0) {
 				struct conn *c = calloc(1, sizeof *c);
 				if (!c) {
 					close(fd);

@@ -1,4 +1,5 @@
-/* fuzz/fuzz_chunked.c: a chunked body with trailers, whatever the cut, as the reference decoder reads it. */
+/* fuzz/fuzz_chunked.c: a chunked body with trailers, whatever the cut, as the reference decoder
+ * reads it. */
 #include "fuzz_cut.h"
 #include "http/h1_chunked_test.h"
 

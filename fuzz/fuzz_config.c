@@ -1,4 +1,5 @@
-/* fuzz/fuzz_config.c: any text as a bootstrap. What compiles is walked whole, then freed; nothing may stay behind. */
+/* fuzz/fuzz_config.c: any text as a bootstrap. What compiles is walked whole, then freed;
+ * nothing may stay behind. */
 #include "config/envoy_show_test.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,4 +1,5 @@
-/* fuzz/fuzz_cut.h: where to cut an input, drawn from the input itself so that a seed stays a plain message. */
+/* fuzz/fuzz_cut.h: where to cut an input, drawn from the input itself so that a seed stays a
+ * plain message. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

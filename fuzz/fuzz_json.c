@@ -1,4 +1,5 @@
-/* fuzz/fuzz_json.c: any bytes as JSON, the tree held against the bootstrap's schema, and written out. */
+/* fuzz/fuzz_json.c: any bytes as JSON, the tree held against the bootstrap's schema, and written
+ * out. */
 #include "base/must.h"
 #include "config/config.h"
 #include "config/schema.h"

@@ -1,4 +1,5 @@
-/* fuzz/fuzz_lint.c: any bytes as a script to be linted; what lint_breaks changes is free of what it changes. */
+/* fuzz/fuzz_lint.c: any bytes as a script to be linted; what lint_breaks changes is free of what
+ * it changes. */
 #include "base/must.h"
 #include "filters/lua/lint.h"
 

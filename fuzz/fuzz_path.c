@@ -1,4 +1,5 @@
-/* fuzz/fuzz_path.c: a target under every combination of the normalization options, against the reference. */
+/* fuzz/fuzz_path.c: a target under every combination of the normalization options, against the
+ * reference. */
 #include "http/path_reference_test.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

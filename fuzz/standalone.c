@@ -29,7 +29,8 @@ static int run_file(const char *path)
 		exit(2);
 	}
 	fclose(f);
-	fprintf(stderr, "%s: %zu bytes\n", path, n); /* the last one named is the culprit of a crash */
+	/* the last one named is the culprit of a crash */
+	fprintf(stderr, "%s: %zu bytes\n", path, n);
 	LLVMFuzzerTestOneInput(data, n);
 	free(data);
 	return 1;

@@ -13,9 +13,9 @@ enum { OPT_FIRST = 1000, ADMIN_PORT = 9901 };
 
 /* What to do with an option of Envoy's. */
 enum treat {
-	USED,	 /* handled in take() */
-	QUIET,	 /* true of postern anyway, or without effect on anybody */
-	NOTICE	 /* accepted without meaning here: said once */
+	USED,  /* handled in take() */
+	QUIET, /* true of postern anyway, or without effect on anybody */
+	NOTICE /* accepted without meaning here: said once */
 };
 struct option_row {
 	const char *name;
@@ -25,24 +25,44 @@ struct option_row {
 };
 /* All options of Envoy 1.40, and ours. */
 static const struct option_row rows[] = {
-	{"config-path", true, USED, "-c, --config-path FILE        Envoy v3 bootstrap, YAML or JSON"},
+	{"config-path", true, USED,
+	 "-c, --config-path FILE        Envoy v3 bootstrap, YAML or JSON"},
 	{"config-yaml", true, USED, "    --config-yaml TEXT        merged over the file"},
-	{"static", true, USED, "    --static URL|FOLDER       the primary: an S3 website endpoint, or a folder"},
-	{"primary", true, USED, "    --primary URL             the primary: a dynamic origin, asked first whatever the method"},
-	{"fallback", true, USED, "    --fallback URL            asked for what the primary lacks; https://NAME@ADDRESS:PORT; may be repeated"},
-	{"fallback-ca", true, USED, "    --fallback-ca FILE        verifies it (default: the system's)"},
-	{"override", true, USED, "    --override KIND:NAME=VALUE  query, cookie or header that asks the fallback alone; may be repeated"},
-	{"host", true, USED, "    --host NAME               the site's name, where an origin is given by address"},
-	{"listen", true, USED, "    --listen [tls:][ADDRESS:]PORT  default 80, and tls:443 with a certificate; may be repeated"},
+	{"static", true, USED,
+	 "    --static URL|FOLDER       the primary: an S3 website endpoint, or a folder"},
+	{"primary", true, USED,
+	 "    --primary URL             the primary: a dynamic origin, asked first whatever the "
+	 "method"},
+	{"fallback", true, USED,
+	 "    --fallback URL            asked for what the primary lacks; "
+	 "https://NAME@ADDRESS:PORT; may be repeated"},
+	{"fallback-ca", true, USED,
+	 "    --fallback-ca FILE        verifies it (default: the system's)"},
+	{"override", true, USED,
+	 "    --override KIND:NAME=VALUE  query, cookie or header that asks the fallback alone; "
+	 "may be repeated"},
+	{"host", true, USED,
+	 "    --host NAME               the site's name, where an origin is given by address"},
+	{"listen", true, USED,
+	 "    --listen [tls:][ADDRESS:]PORT  default 80, and tls:443 with a certificate; may be "
+	 "repeated"},
 	{"cert", true, USED, "    --cert FILE, --key FILE   certificate chain and key"},
 	{"key", true, USED, NULL},
-	{"no-probe", false, USED, "    --no-probe                does not ask both origins once at the start"},
+	{"no-probe", false, USED,
+	 "    --no-probe                does not ask both origins once at the start"},
 	{"set", true, USED, "    --set postern.NAME=VALUE  one of postern's own options"},
-	{"admin", true, USED, "    --admin ADDRESS:PORT      admin listener (or unix:PATH) where the configuration has none"},
-	{"no-supervise", false, USED, "    --no-supervise            one process, no parent that restarts it (containers)"},
-	{"concurrency", true, USED, "    --concurrency N           worker threads; default: the CPUs this process may use"},
-	{"log-level", true, USED, "-l, --log-level LEVEL         trace debug info warning error critical off"},
-	{"component-log-level", true, USED, "    --component-log-level C:L,C:L  for one component: main config connection http router upstream lua admin"},
+	{"admin", true, USED,
+	 "    --admin ADDRESS:PORT      admin listener (or unix:PATH) where the configuration has "
+	 "none"},
+	{"no-supervise", false, USED,
+	 "    --no-supervise            one process, no parent that restarts it (containers)"},
+	{"concurrency", true, USED,
+	 "    --concurrency N           worker threads; default: the CPUs this process may use"},
+	{"log-level", true, USED,
+	 "-l, --log-level LEVEL         trace debug info warning error critical off"},
+	{"component-log-level", true, USED,
+	 "    --component-log-level C:L,C:L  for one component: main config connection http router "
+	 "upstream lua admin"},
 	{"log-path", true, USED, "    --log-path FILE           instead of standard error"},
 	{"service-cluster", true, USED, "    --service-cluster NAME"},
 	{"service-node", true, USED, "    --service-node NAME"},
@@ -95,22 +115,26 @@ void cli_help(void)
 	     "                                    without a configuration file\n"
 	     "  postern run   -c FILE [options]   serve, restarted when it fails\n"
 	     "  postern check -c FILE [options]   every mistake at once, then exit\n"
-	     "  postern convert ...               print the configuration that run's options stand for\n"
-	     "  postern top   [--admin ADDRESS:PORT]  paths that the fallback still serves, links dead on both sites\n"
+	     "  postern convert ...               print the configuration that run's options stand "
+	     "for\n"
+	     "  postern top   [--admin ADDRESS:PORT]  paths that the fallback still serves, links "
+	     "dead on both sites\n"
 	     "  postern test SCRIPT.lua CASES.yaml [--only TEXT] [--junit FILE]\n"
 	     "                                    cases of a Lua script, with scripted origins\n"
 	     "  postern       -c FILE [options]   as envoy: one process in the foreground\n");
 	for (unsigned i = 0; i < ROWS; i++)
 		if (rows[i].help)
 			printf("  %s\n", rows[i].help);
-	puts("\nEnvoy's other options are accepted. Signals: SIGTERM drains and exits, SIGHUP reloads, SIGUSR1 reopens logs.");
+	puts("\nEnvoy's other options are accepted. Signals: SIGTERM drains and exits, SIGHUP "
+	     "reloads, SIGUSR1 reopens logs.");
 }
 
 static bool number(const char *name, const char *text, unsigned long max, unsigned *out)
 {
 	uint64_t v;
 	if (!str_u64(str_of(text), &v) || v > max) {
-		fprintf(stderr, "postern: --%s: \"%s\" is no number from 0 to %lu\n", name, text, max);
+		fprintf(stderr, "postern: --%s: \"%s\" is no number from 0 to %lu\n", name, text,
+			max);
 		return false;
 	}
 	*out = (unsigned)v;
@@ -121,7 +145,10 @@ static bool level(const char *name, const char *text)
 {
 	if (log_level_of(str_of(text)) >= 0)
 		return true;
-	fprintf(stderr, "postern: --%s: unknown level \"%s\"; one of trace, debug, info, warning, error, critical, off\n", name, text);
+	fprintf(stderr,
+		"postern: --%s: unknown level \"%s\"; one of trace, debug, info, warning, error, "
+		"critical, off\n",
+		name, text);
 	return false;
 }
 
@@ -138,7 +165,8 @@ static bool take(struct cli *c, const char *name, char *arg)
 		c->source.yaml = str_of(arg);
 	} else if (str_eq(n, STR("set"))) {
 		if (c->source.nsets == sizeof c->sets / sizeof *c->sets) {
-			fprintf(stderr, "postern: more than %zu --set options\n", sizeof c->sets / sizeof *c->sets);
+			fprintf(stderr, "postern: more than %zu --set options\n",
+				sizeof c->sets / sizeof *c->sets);
 			return false;
 		}
 		c->sets[c->source.nsets++] = str_of(arg);
@@ -168,7 +196,8 @@ static bool take(struct cli *c, const char *name, char *arg)
 		if (str_eq(str_of(arg), STR("validate"))) {
 			c->verb = VERB_CHECK;
 		} else if (!str_eq(str_of(arg), STR("serve"))) {
-			fprintf(stderr, "postern: --mode: \"%s\" is neither serve nor validate\n", arg);
+			fprintf(stderr, "postern: --mode: \"%s\" is neither serve nor validate\n",
+				arg);
 			return false;
 		}
 	} else if (str_eq(n, STR("version"))) {
@@ -197,9 +226,12 @@ static bool verb_of(struct cli *c, const char *word)
 	} else if (str_eq(w, STR("help"))) {
 		c->verb = VERB_HELP;
 	} else {
-		static const char *const verbs[] = {"run", "check", "convert", "top", "test", "version", "help", NULL};
+		static const char *const verbs[] = {"run",  "check",   "convert", "top",
+						    "test", "version", "help",    NULL};
 		const char *near = diag_nearest(w, verbs);
-		fprintf(stderr, "postern: unknown verb \"%s\"%s%s%s\n", word, near ? "; did you mean \"" : "; see --help", near ? near : "", near ? "\"?" : "");
+		fprintf(stderr, "postern: unknown verb \"%s\"%s%s%s\n", word,
+			near ? "; did you mean \"" : "; see --help", near ? near : "",
+			near ? "\"?" : "");
 		return false;
 	}
 	return true;
@@ -208,7 +240,9 @@ static bool verb_of(struct cli *c, const char *word)
 /* The admin listener is a convenience here: its port may be taken. */
 static void default_admin(struct cli *c)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(ADMIN_PORT), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_port = htons(ADMIN_PORT),
+				.sin_addr = {htonl(INADDR_LOOPBACK)}};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 	if (fd < 0)
 		return;
@@ -216,7 +250,8 @@ static void default_admin(struct cli *c)
 	if (bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 1) == 0)
 		c->source.admin = ADMIN_DEFAULT;
 	else
-		fprintf(stderr, "postern: " ADMIN_DEFAULT " is taken: no admin pages (see --admin)\n");
+		fprintf(stderr,
+			"postern: " ADMIN_DEFAULT " is taken: no admin pages (see --admin)\n");
 	close(fd);
 }
 
@@ -224,10 +259,12 @@ static bool read_oneline(struct cli *c)
 {
 	size_t n;
 	if (c->source.path || c->source.yaml.p) {
-		fprintf(stderr, "postern: either a configuration file, or --static, --fallback and their like\n");
+		fprintf(stderr, "postern: either a configuration file, or --static, --fallback and "
+				"their like\n");
 		return false;
 	}
-	const char *text = oneline_yaml(&c->oneline, &n); /* kept for as long as the process: it is read again at each reload */
+	/* kept for as long as the process: it is read again at each reload */
+	const char *text = oneline_yaml(&c->oneline, &n);
 	if (!text)
 		return false;
 	c->source.yaml = (struct str){text, n};
@@ -244,7 +281,9 @@ bool cli_parse(struct cli *c, int argc, char **argv)
 	c->envoy_form = true;
 	c->drain_time_s = 10;
 	for (unsigned i = 0; i < ROWS; i++)
-		longs[i] = (struct option){rows[i].name, rows[i].arg ? required_argument : no_argument, NULL, OPT_FIRST + (int)i};
+		longs[i] =
+			(struct option){rows[i].name, rows[i].arg ? required_argument : no_argument,
+					NULL, OPT_FIRST + (int)i};
 	if (argc > 1 && argv[1][0] != '-') {
 		if (!verb_of(c, argv[1]))
 			return false;
@@ -252,7 +291,8 @@ bool cli_parse(struct cli *c, int argc, char **argv)
 	}
 	argv[first - 1] = argv[0];
 	optind = 1;
-	while ((opt = getopt_long(argc - first + 1, argv + first - 1, "c:l:h", longs, NULL)) != -1) {
+	while ((opt = getopt_long(argc - first + 1, argv + first - 1, "c:l:h", longs, NULL)) !=
+	       -1) {
 		const char *name;
 		if (opt == '?')
 			return false;
@@ -270,13 +310,16 @@ bool cli_parse(struct cli *c, int argc, char **argv)
 			return false;
 	}
 	if (optind < argc - first + 1) {
-		fprintf(stderr, "postern: \"%s\" is not understood; see --help\n", argv[first - 1 + optind]);
+		fprintf(stderr, "postern: \"%s\" is not understood; see --help\n",
+			argv[first - 1 + optind]);
 		return false;
 	}
 	if (c->oneline.given && !read_oneline(c))
 		return false;
-	if ((c->verb == VERB_RUN || c->verb == VERB_CHECK || c->verb == VERB_CONVERT) && !c->source.path && !c->source.yaml.p) {
-		fprintf(stderr, "postern: nothing to serve: give -c FILE, or --static and --fallback (see --help)\n");
+	if ((c->verb == VERB_RUN || c->verb == VERB_CHECK || c->verb == VERB_CONVERT) &&
+	    !c->source.path && !c->source.yaml.p) {
+		fprintf(stderr, "postern: nothing to serve: give -c FILE, or --static and "
+				"--fallback (see --help)\n");
 		return false;
 	}
 	return true;

@@ -6,7 +6,7 @@
 enum verb { VERB_RUN, VERB_CHECK, VERB_CONVERT, VERB_TOP, VERB_VERSION, VERB_HELP };
 struct cli {
 	enum verb verb;
-	bool envoy_form;    /* no verb given: foreground, never supervised */
+	bool envoy_form; /* no verb given: foreground, never supervised */
 	bool supervise;
 	bool json_check;
 	unsigned concurrency; /* 0: as many as the process may use */
@@ -18,6 +18,7 @@ struct cli {
 	struct oneline oneline;
 };
 
-/* False: a message has been printed to standard error; exit status 2. notices are printed there too. */
+/* False: a message has been printed to standard error; exit status 2. notices are printed there
+ * too. */
 bool cli_parse(struct cli *c, int argc, char **argv);
 void cli_help(void);

@@ -1,4 +1,5 @@
-/* src/main.c: from the command line to a running gateway, and to its end. With workers.c the only file that sees every room. */
+/* src/main.c: from the command line to a running gateway, and to its end. With workers.c the
+ * only file that sees every room. */
 #include "admin/admin.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -23,9 +24,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static const struct filter_type *const types[] = {
-	&filter_router, &filter_lua, &filter_static, &filter_fallback, &filter_set_metadata, &filter_set_filter_state,
-	&filter_admin,  NULL};
+static const struct filter_type *const types[] = {&filter_router,       &filter_lua,
+						  &filter_static,       &filter_fallback,
+						  &filter_set_metadata, &filter_set_filter_state,
+						  &filter_admin,        NULL};
 
 #define POLL_US 20000ull
 
@@ -287,7 +289,8 @@ static bool start(struct gateway *g)
 				    .address = bound_address,
 				    .arg = g,
 				    .workers = g->concurrency,
-				    .pages = pages, .options = options,
+				    .pages = pages,
+				    .options = options,
 				    .noptions = sizeof options / sizeof *options};
 	g->loop = loop_new(g->concurrency);
 	g->workers = workers_new(g->loop, g->concurrency);
@@ -359,7 +362,8 @@ int main(int argc, char **argv)
 	case VERB_HELP: cli_help(); return 0;
 	case VERB_CHECK: return check(&g);
 	case VERB_CONVERT:
-		fwrite(g.cli.source.yaml.p ? g.cli.source.yaml.p : "", 1, g.cli.source.yaml.n, stdout);
+		fwrite(g.cli.source.yaml.p ? g.cli.source.yaml.p : "", 1, g.cli.source.yaml.n,
+		       stdout);
 		return fflush(stdout) ? 1 : 0;
 	case VERB_TOP: return pages_top(g.cli.source.admin ? g.cli.source.admin : "127.0.0.1:9901");
 	case VERB_RUN: block_signals(); break;

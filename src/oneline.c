@@ -23,7 +23,8 @@ static bool plain_name(struct str s)
 {
 	for (size_t i = 0; i < s.n; i++) {
 		char c = s.p[i];
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_'))
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		      c == '-' || c == '.' || c == '_'))
 			return false;
 	}
 	return s.n > 0 && s.n < 254;
@@ -43,11 +44,14 @@ static bool url_read(const char *option, const char *text, const char *default_n
 	if (rest.n && rest.p[rest.n - 1] == '/')
 		rest.n--;
 	if (rest.n && memchr(rest.p, '/', rest.n))
-		return complain(option, text, "has a path: the request's own path is asked for, an origin is scheme, host and port only");
+		return complain(option, text,
+				"has a path: the request's own path is asked for, an origin is "
+				"scheme, host and port only");
 	if (rest.n && memchr(rest.p, '@', rest.n)) {
 		str_cut(rest, '@', &name, &rest);
 		if (!plain_name(name))
-			return complain(option, text, "what stands before @ must be the name of the origin");
+			return complain(option, text,
+					"what stands before @ must be the name of the origin");
 		u->name = name;
 	}
 	if (rest.n && rest.p[0] == '[') {
@@ -146,7 +150,8 @@ static void quoted(FILE *f, struct str s)
 	fputc('"', f);
 }
 
-static void write_override(FILE *f, struct str kind, struct str name, struct str value, bool has_value)
+static void write_override(FILE *f, struct str kind, struct str name, struct str value,
+			   bool has_value)
 {
 	fprintf(f, "            - %.*s: {name: ", STR_ARG(kind));
 	quoted(f, name);
@@ -167,10 +172,13 @@ static bool write_overrides(FILE *f, const struct oneline *o)
 	for (unsigned i = 0; i < o->noverrides; i++) {
 		struct str kind, rest, name, value;
 		bool ok = str_cut(str_of(o->overrides[i]), ':', &kind, &rest);
-		ok = ok && (str_eq(kind, STR("query")) || str_eq(kind, STR("cookie")) || str_eq(kind, STR("header")));
+		ok = ok && (str_eq(kind, STR("query")) || str_eq(kind, STR("cookie")) ||
+			    str_eq(kind, STR("header")));
 		bool has_value = str_cut(rest, '=', &name, &value);
 		if (!ok || !name.n)
-			return complain("override", o->overrides[i], "must be query:NAME=VALUE, cookie:NAME=VALUE or header:NAME=VALUE");
+			return complain(
+				"override", o->overrides[i],
+				"must be query:NAME=VALUE, cookie:NAME=VALUE or header:NAME=VALUE");
 		write_override(f, kind, name, value, has_value);
 	}
 	return true;
@@ -180,7 +188,9 @@ static void write_hcm(FILE *f, const struct oneline *o, bool folder)
 {
 	fputs("      - name: envoy.filters.network.http_connection_manager\n"
 	      "        typed_config:\n"
-	      "          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n"
+	      "          \"@type\": "
+	      "type.googleapis.com/"
+	      "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n"
 	      "          stat_prefix: site\n"
 	      "          codec_type: AUTO\n"
 	      "          use_remote_address: true\n"
@@ -192,7 +202,8 @@ static void write_hcm(FILE *f, const struct oneline *o, bool folder)
 		quoted(f, str_of(o->host));
 	}
 	fputs("}\n"
-	      "          common_http_protocol_options: {headers_with_underscores_action: DROP_HEADER}\n"
+	      "          common_http_protocol_options: {headers_with_underscores_action: "
+	      "DROP_HEADER}\n"
 	      "          upgrade_configs: [{upgrade_type: websocket}]\n"
 	      "          route_config:\n"
 	      "            name: site\n"
@@ -202,7 +213,8 @@ static void write_hcm(FILE *f, const struct oneline *o, bool folder)
 	      "              routes: [{match: {prefix: /}, ",
 	      f);
 	if (folder && !o->nfallbacks)
-		fputs("direct_response: {status: 404}", f); /* not reached: the folder answers all */
+		/* not reached: the folder answers all */
+		fputs("direct_response: {status: 404}", f);
 	else
 		fprintf(f, "route: {cluster: %s, timeout: 0s}", folder ? "fallback" : "primary");
 	fputs("}]\n"
@@ -215,12 +227,15 @@ static bool write_filters(FILE *f, const struct oneline *o, bool folder)
 	if (o->nfallbacks) {
 		fputs("          - name: postern.fallback\n"
 		      "            typed_config:\n"
-		      "              \"@type\": type.googleapis.com/postern.filters.http.fallback.v1.Fallback\n"
+		      "              \"@type\": "
+		      "type.googleapis.com/postern.filters.http.fallback.v1.Fallback\n"
 		      "              fallbacks: [",
 		      f);
 		for (unsigned i = 0; i < o->nfallbacks; i++)
-			fprintf(f, "%s{cluster: fallback%s%.0u}", i ? ", " : "", i ? "-" : "", i ? i + 1 : 0);
-		fprintf(f, "]\n              other_methods: %s\n", o->dynamic ? "TRY_PRIMARY" : "DIRECT");
+			fprintf(f, "%s{cluster: fallback%s%.0u}", i ? ", " : "", i ? "-" : "",
+				i ? i + 1 : 0);
+		fprintf(f, "]\n              other_methods: %s\n",
+			o->dynamic ? "TRY_PRIMARY" : "DIRECT");
 		char *text = NULL;
 		size_t n = 0;
 		FILE *m = open_memstream(&text, &n);
@@ -239,7 +254,8 @@ static bool write_filters(FILE *f, const struct oneline *o, bool folder)
 	if (folder) {
 		fputs("          - name: postern.filters.http.static\n"
 		      "            typed_config:\n"
-		      "              \"@type\": type.googleapis.com/postern.filters.http.static.v1.Static\n"
+		      "              \"@type\": "
+		      "type.googleapis.com/postern.filters.http.static.v1.Static\n"
 		      "              root: ",
 		      f);
 		quoted(f, str_of(o->site));
@@ -247,13 +263,15 @@ static bool write_filters(FILE *f, const struct oneline *o, bool folder)
 	}
 	if (!folder || o->nfallbacks)
 		fputs("          - name: envoy.filters.http.router\n"
-		      "            typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}\n",
+		      "            typed_config: {\"@type\": "
+		      "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}\n",
 		      f);
 	return true;
 }
 
 /* [tls:][ADDRESS:]PORT */
-static bool write_listener(FILE *f, const struct oneline *o, unsigned number, const char *text, bool folder)
+static bool write_listener(FILE *f, const struct oneline *o, unsigned number, const char *text,
+			   bool folder)
 {
 	struct str rest = str_of(text), address = STR("0.0.0.0");
 	struct in6_addr any;
@@ -270,7 +288,8 @@ static bool write_listener(FILE *f, const struct oneline *o, unsigned number, co
 		address = (struct str){address.p + 1, address.n - 2};
 	if (address.n < sizeof host)
 		memcpy(host, address.p, address.n);
-	if (!str_u64(last, &port) || port > 65535 || (inet_pton(AF_INET, host, &any) != 1 && inet_pton(AF_INET6, host, &any) != 1))
+	if (!str_u64(last, &port) || port > 65535 ||
+	    (inet_pton(AF_INET, host, &any) != 1 && inet_pton(AF_INET6, host, &any) != 1))
 		return complain("listen", text, "must be [tls:][ADDRESS:]PORT");
 	if (tls && (!o->cert || !o->key))
 		return complain("listen", text, "needs --cert and --key");
@@ -281,7 +300,9 @@ static bool write_listener(FILE *f, const struct oneline *o, unsigned number, co
 		fputs("transport_socket:\n"
 		      "        name: envoy.transport_sockets.tls\n"
 		      "        typed_config:\n"
-		      "          \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n"
+		      "          \"@type\": "
+		      "type.googleapis.com/"
+		      "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n"
 		      "          common_tls_context:\n"
 		      "            alpn_protocols: [h2, http/1.1]\n"
 		      "            tls_certificates:\n"
@@ -303,17 +324,20 @@ static void write_cluster(FILE *f, const char *name, const struct url *u, const 
 		"  - name: %s\n"
 		"    type: %s\n"
 		"    connect_timeout: 5s\n"
-		"    circuit_breakers: {thresholds: [{max_connections: 65536, max_pending_requests: 65536, max_requests: 65536}]}\n"
+		"    circuit_breakers: {thresholds: [{max_connections: 65536, "
+		"max_pending_requests: 65536, max_requests: 65536}]}\n"
 		"    load_assignment:\n"
 		"      cluster_name: %s\n"
-		"      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: \"%s\", port_value: %u}}}}]}]\n",
+		"      endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: "
+		"\"%s\", port_value: %u}}}}]}]\n",
 		name, u->is_ip ? "STATIC" : "STRICT_DNS", name, u->host, u->port);
 	if (!u->tls)
 		return;
 	fputs("    transport_socket:\n"
 	      "      name: envoy.transport_sockets.tls\n"
 	      "      typed_config:\n"
-	      "        \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext\n",
+	      "        \"@type\": "
+	      "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext\n",
 	      f);
 	if (u->name.p) {
 		fputs("        sni: ", f);
@@ -328,7 +352,8 @@ static void write_cluster(FILE *f, const char *name, const struct url *u, const 
 	} else {
 		fputs("            system_root_certs: {}\n", f);
 	}
-	fprintf(f, "            match_typed_subject_alt_names: [{san_type: %s, matcher: {exact: ", u->name.p ? "DNS" : "IP_ADDRESS");
+	fprintf(f, "            match_typed_subject_alt_names: [{san_type: %s, matcher: {exact: ",
+		u->name.p ? "DNS" : "IP_ADDRESS");
 	quoted(f, u->name.p ? u->name : str_of(u->host));
 	fputs("}}]\n", f);
 }

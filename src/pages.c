@@ -17,9 +17,11 @@ static void csv_text(struct page *p, struct str s)
 	page_add(p, STR("\""));
 }
 
-static unsigned top(struct page *p, struct str (*get)(const void *q, const char *name), const void *q, struct arena *a, struct str *type)
+static unsigned top(struct page *p, struct str (*get)(const void *q, const char *name),
+		    const void *q, struct arena *a, struct str *type)
 {
-	static const char *const kinds[] = {"fallback", "both_miss", "differs"}; /* as enum report_kind */
+	/* as enum report_kind */
+	static const char *const kinds[] = {"fallback", "both_miss", "differs"};
 	struct str kind = get(q, "kind"), most = get(q, "n");
 	unsigned k = 0;
 	uint64_t n = 50, since;
@@ -31,7 +33,8 @@ static unsigned top(struct page *p, struct str (*get)(const void *q, const char 
 		page_add(p, STR("n: a number up to 10000; kind: fallback, both_miss or differs\n"));
 		return 400;
 	}
-	struct top_row *rows = report_top(get(q, "policy"), (enum report_kind)k, (unsigned)n, a, &count, &since);
+	struct top_row *rows =
+		report_top(get(q, "policy"), (enum report_kind)k, (unsigned)n, a, &count, &since);
 	bool csv = str_eq(get(q, "format"), STR("csv"));
 	if (csv) {
 		*type = STR("text/csv; charset=UTF-8");
@@ -45,7 +48,9 @@ static unsigned top(struct page *p, struct str (*get)(const void *q, const char 
 		const struct top_row *r = &rows[i];
 		if (csv) {
 			csv_text(p, r->path);
-			page_addf(p, ",%llu,%llu,%u,%llu\n", (unsigned long long)r->count, (unsigned long long)r->over, r->status, (unsigned long long)r->last);
+			page_addf(p, ",%llu,%llu,%u,%llu\n", (unsigned long long)r->count,
+				  (unsigned long long)r->over, r->status,
+				  (unsigned long long)r->last);
 			continue;
 		}
 		json_open(p, NULL, '{');
@@ -63,19 +68,24 @@ static unsigned top(struct page *p, struct str (*get)(const void *q, const char 
 	return 200;
 }
 
-static unsigned forget(struct page *p, struct str (*get)(const void *q, const char *name), const void *q, struct arena *a, struct str *type)
+static unsigned forget(struct page *p, struct str (*get)(const void *q, const char *name),
+		       const void *q, struct arena *a, struct str *type)
 {
 	struct timespec t;
 	struct str prefix = get(q, "prefix");
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	report_forget(prefix.p ? prefix : STR(""), (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000);
+	report_forget(prefix.p ? prefix : STR(""),
+		      (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000);
 	*type = STR("text/plain; charset=UTF-8");
 	page_add(p, STR("OK\n"));
 	return 200;
 }
 
 const struct admin_page pages[] = {
-	{"/fallback/top", "print the paths that the fallback still serves (n, kind=both_miss|differs, format=csv, policy)", false, top},
+	{"/fallback/top",
+	 "print the paths that the fallback still serves (n, kind=both_miss|differs, format=csv, "
+	 "policy)",
+	 false, top},
 	{"/fallback/forget", "forget which paths the primary lacks (prefix)", true, forget},
 	{NULL, NULL, false, NULL},
 };

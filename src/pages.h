@@ -4,5 +4,6 @@
 
 extern const struct admin_page pages[];
 
-/* postern top: asks a running postern's admin listener and prints both lists. The process's exit status. */
+/* postern top: asks a running postern's admin listener and prints both lists. The process's exit
+ * status. */
 int pages_top(const char *admin);

@@ -288,14 +288,14 @@ static bool write_all(int fd, const char *p, size_t n)
 void peer_headers(const struct doc *d, void (*each)(void *arg, struct str name, struct str value),
 		  void *arg)
 {
-	doc_each(e, d)
-	{
+	doc_each (e, d) {
 		if (d->kind == DOC_LIST && e->kind == DOC_LIST && e->n == 2)
 			each(arg, e->first->text, e->first->next->text);
 		else if (d->kind == DOC_LIST) /* {name: value} */
 			peer_headers(e, each, arg);
 		else if (e->kind == DOC_LIST)
-			doc_each(v, e) each(arg, e->key, v->text);
+			doc_each (v, e)
+				each(arg, e->key, v->text);
 		else
 			each(arg, e->key, e->text);
 	}
@@ -362,7 +362,8 @@ static void put_body(FILE *f, const struct doc *d, bool chunked)
 	}
 	if (body)
 		put_chunk(f, body->text);
-	doc_each(c, chunks) put_chunk(f, c->text);
+	doc_each (c, chunks)
+		put_chunk(f, c->text);
 	fputs("0\r\n", f);
 	peer_headers(doc_get(d, "trailers"), put_field, f);
 	fputs("\r\n", f);
@@ -459,15 +460,15 @@ static bool wanted(const struct doc *match, const struct peer_message *m)
 	       (!path || str_eq(path->text, m->path));
 }
 
-/* The first answer that fits and was not given yet; the last that fits is given again and again. Lock held. */
+/* The first answer that fits and was not given yet; the last that fits is given again and again.
+ * Lock held. */
 static const struct doc *choose(struct origin *o, const struct peer_message *m)
 {
 	const struct doc *last = NULL;
 	unsigned i = 0;
 	if (o->script->kind != DOC_LIST)
 		return o->script;
-	doc_each(a, o->script)
-	{
+	doc_each (a, o->script) {
 		unsigned at = i++;
 		const struct doc *match = doc_get(a, "match");
 		if (match && !wanted(match, m))

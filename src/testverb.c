@@ -87,8 +87,7 @@ static void know(struct diags *d, const struct doc *map, const char *const *keys
 		diag_add(d, DIAG_ERROR, map, "%s is a map", what);
 		return;
 	}
-	doc_each(e, map)
-	{
+	doc_each (e, map) {
 		unsigned i = 0;
 		while (keys[i] && !str_eq(e->key, str_of(keys[i])))
 			i++;
@@ -117,13 +116,14 @@ static void check_answer(struct diags *d, const struct doc *a)
 static void check_expect(struct diags *d, const struct doc *e)
 {
 	know(d, e, expect_keys, "expect");
-	doc_each(o, doc_get(e, "origins"))
-	{
+	doc_each (o, doc_get(e, "origins")) {
 		if (o->kind != DOC_LIST)
 			diag_add(d, DIAG_ERROR, o, "what an origin shall be asked is a list");
 		else
-			doc_each(q, o) if (q->kind != DOC_STRING)
-				know(d, q, asked_keys, "a request that an origin shall get");
+			doc_each (q, o)
+				if (q->kind != DOC_STRING)
+					know(d, q, asked_keys,
+					     "a request that an origin shall get");
 	}
 }
 
@@ -131,19 +131,18 @@ static void check_case(struct diags *d, const struct doc *c, bool defaults)
 {
 	const struct doc *steps = doc_get(c, "steps"), *request = doc_get(c, "request");
 	know(d, c, case_keys, defaults ? "defaults" : "a case");
-	doc_each(o, doc_get(c, "origins"))
-	{
+	doc_each (o, doc_get(c, "origins")) {
 		if (o->kind == DOC_STRING && str_eq(o->text, STR("refuse")))
 			continue;
 		if (o->kind == DOC_LIST)
-			doc_each(a, o) check_answer(d, a);
+			doc_each (a, o)
+				check_answer(d, a);
 		else
 			check_answer(d, o);
 	}
 	if (request && request->kind == DOC_MAP)
 		know(d, request, step_keys, "a request");
-	doc_each(s, steps)
-	{
+	doc_each (s, steps) {
 		know(d, s, step_keys, "a step");
 		check_expect(d, doc_get(s, "expect"));
 	}
@@ -192,8 +191,7 @@ static void put_doc(FILE *f, const struct doc *d)
 /* The members of a map behind others. */
 static void put_members(FILE *f, const struct doc *map)
 {
-	doc_each(e, map)
-	{
+	doc_each (e, map) {
 		fputs(",\n ", f);
 		put_text(f, e->key);
 		fputs(": ", f);
@@ -203,8 +201,7 @@ static void put_members(FILE *f, const struct doc *map)
 
 static void put_elements(FILE *f, const struct doc *list)
 {
-	doc_each(e, list)
-	{
+	doc_each (e, list) {
 		put_doc(f, e);
 		fputs(",\n", f);
 	}
@@ -338,7 +335,8 @@ static bool start_gateway(struct run *r, const char *bootstrap)
 	return true;
 }
 
-/* Ends the gateway and reads the rest of what it says. False: it had ended by itself, or not as asked; *status says how. */
+/* Ends the gateway and reads the rest of what it says. False: it had ended by itself, or not as
+ * asked; *status says how. */
 static bool stop_gateway(struct run *r, int *status)
 {
 	uint64_t until = now_ms() + 3000;
@@ -402,7 +400,8 @@ static struct str unescaped(struct run *r, struct str s)
 	return (struct str){out, out ? n : 0};
 }
 
-/* [date][thread][level][lua] script log: text. Another thread may have been in the middle of a line of its own. */
+/* [date][thread][level][lua] script log: text. Another thread may have been in the middle of a
+ * line of its own. */
 static void parse_log(struct run *r)
 {
 	static const struct str mark = {"][lua] script log: ", sizeof "][lua] script log: " - 1};
@@ -514,8 +513,7 @@ static void check_fields(struct run *r, const struct doc *expect, const struct p
 {
 	char what[256];
 	unsigned n;
-	doc_each(e, expect)
-	{
+	doc_each (e, expect) {
 		struct str got = values_of(r, f, e->key, &n), wanted = e->text;
 		snprintf(what, sizeof what, "%s %.*s", whose, STR_ARG(e->key));
 		if (e->kind == DOC_NULL) {
@@ -526,9 +524,9 @@ static void check_fields(struct run *r, const struct doc *expect, const struct p
 		if (e->kind == DOC_LIST) {
 			unsigned i = 0;
 			wanted = (struct str){"", 0};
-			doc_each(v, e) wanted =
-				arena_printf(&r->arena, "%.*s%s%.*s", STR_ARG(wanted),
-					     i++ ? "\n" : "", STR_ARG(v->text));
+			doc_each (v, e)
+				wanted = arena_printf(&r->arena, "%.*s%s%.*s", STR_ARG(wanted),
+						      i++ ? "\n" : "", STR_ARG(v->text));
 		}
 		if (!n)
 			wrong(r, e, "%s is missing: %.*s", what, STR_ARG(wanted));
@@ -624,8 +622,7 @@ static void check_origin(struct run *r, const struct doc *e)
 			fprintf(r->out, "  + %.*s %.*s\n", STR_ARG(seen[k]->method),
 				STR_ARG(seen[k]->path));
 	}
-	doc_each(q, e)
-	{
+	doc_each (q, e) {
 		char whose[200];
 		if (i >= n || i >= SEEN)
 			break;
@@ -650,11 +647,11 @@ static void check_log(struct run *r, const struct doc *expect)
 	const struct doc *exact = doc_get(expect, "log"), *in = doc_get(expect, "log_contains");
 	unsigned i = 0;
 	bool same = exact && exact->n == r->nlines;
-	doc_each(e, exact) same = same && line_is(&r->lines[i++], e->text, false);
+	doc_each (e, exact)
+		same = same && line_is(&r->lines[i++], e->text, false);
 	if (exact && !same) {
 		wrong(r, exact, "the script's log is not what was expected (-), but (+)");
-		doc_each(e, exact)
-		{
+		doc_each (e, exact) {
 			fputs("  - ", r->out);
 			put_shown(r->out, e->text);
 		}
@@ -663,8 +660,7 @@ static void check_log(struct run *r, const struct doc *expect)
 			put_shown(r->out, r->lines[i].text);
 		}
 	}
-	doc_each(e, in)
-	{
+	doc_each (e, in) {
 		bool found = false;
 		for (i = 0; i < r->nlines && !found; i++)
 			found = line_is(&r->lines[i], e->text, true);
@@ -675,7 +671,8 @@ static void check_log(struct run *r, const struct doc *expect)
 	for (i = 0; i < r->nlines && !exact; i++) {
 		bool named = !str_eq(r->lines[i].level, STR("error")) &&
 			     !str_eq(r->lines[i].level, STR("critical"));
-		doc_each(e, in) named = named || line_is(&r->lines[i], e->text, true);
+		doc_each (e, in)
+			named = named || line_is(&r->lines[i], e->text, true);
 		if (!named)
 			wrong(r, r->test, "the script reports an error: %.*s",
 			      STR_ARG(r->lines[i].text));
@@ -706,8 +703,7 @@ static void put_background(struct run *r)
 
 static void add_origins(struct run *r, const struct doc *from)
 {
-	doc_each(o, from)
-	{
+	doc_each (o, from) {
 		unsigned i = 0;
 		while (i < r->norigins && !str_eq(r->origins[i].name, o->key))
 			i++;
@@ -743,11 +739,11 @@ static void settle(struct run *r, const struct doc *expect)
 	bool all = false;
 	while (!all && now_ms() < until) {
 		all = true;
-		doc_each(e, doc_get(expect, "origins")) for (unsigned i = 0; i < r->norigins;
-							     i++) if (str_eq(r->origins[i].name,
-									     e->key) &&
-								      r->origins[i].origin) all =
-			all && origin_requests(r->origins[i].origin, seen, 1) >= e->n;
+		doc_each (e, doc_get(expect, "origins"))
+			for (unsigned i = 0; i < r->norigins; i++)
+				if (str_eq(r->origins[i].name, e->key) && r->origins[i].origin)
+					all = all && origin_requests(r->origins[i].origin, seen,
+								     1) >= e->n;
 		if (!all)
 			nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
 	}
@@ -804,7 +800,8 @@ static void run_case(struct run *r)
 	else if (!ended)
 		wrong(r, r->test, "the gateway ended by itself, status 0x%x", (unsigned)status);
 	if (up) {
-		doc_each(e, doc_get(part(r, "expect"), "origins")) check_origin(r, e);
+		doc_each (e, doc_get(part(r, "expect"), "origins"))
+			check_origin(r, e);
 		check_log(r, part(r, "expect"));
 	}
 }
@@ -949,7 +946,8 @@ static const struct doc *read_cases(struct arena *a, const char *file)
 			diag_add(&d, DIAG_ERROR, root, "cases is missing: a list of maps");
 		if (doc_get(root, "defaults"))
 			check_case(&d, doc_get(root, "defaults"), true);
-		doc_each(c, cases) check_case(&d, c, false);
+		doc_each (c, cases)
+			check_case(&d, c, false);
 	}
 	bool ok = root && d.errors == 0;
 	diags_print(&d, stderr);
@@ -973,10 +971,10 @@ static int run_all(const char *script, const char *file, const char *only, const
 		return 2;
 	}
 	unsigned chosen = 0;
-	doc_each(c, cases) chosen += !only || str_find(doc_get(c, "name")->text, str_of(only)) >= 0;
+	doc_each (c, cases)
+		chosen += !only || str_find(doc_get(c, "name")->text, str_of(only)) >= 0;
 	printf("TAP version 13\n1..%u\n", chosen);
-	doc_each(c, cases)
-	{
+	doc_each (c, cases) {
 		if (only && str_find(doc_get(c, "name")->text, str_of(only)) < 0)
 			continue;
 		one_case(full, file, root, c, &all[n]);

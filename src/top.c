@@ -64,7 +64,8 @@ static char *fetch(const char *admin, const char *target)
 	size_t n = 0;
 	ssize_t got = 0;
 	int fd = b ? dial(admin) : -1;
-	int k = snprintf(q, sizeof q, "GET %s HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n", target);
+	int k = snprintf(q, sizeof q, "GET %s HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n",
+			 target);
 	if (fd >= 0) {
 		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 		if (send(fd, q, (size_t)k, MSG_NOSIGNAL) == k)
@@ -87,7 +88,8 @@ static void row(char *line)
 	char *path = line + 1, *end = strrchr(line, '"');
 	unsigned long long count, over, last;
 	unsigned status;
-	if (*line != '"' || end == line || sscanf(end + 1, ",%llu,%llu,%u,%llu", &count, &over, &status, &last) != 4)
+	if (*line != '"' || end == line ||
+	    sscanf(end + 1, ",%llu,%llu,%u,%llu", &count, &over, &status, &last) != 4)
 		return;
 	*end = 0;
 	for (char *c = path; *c; c++)
@@ -101,7 +103,8 @@ static bool list(const char *admin, const char *title, const char *target)
 	char *body = fetch(admin, target), *rest = body, *line;
 	unsigned n = 0;
 	if (!body) {
-		fprintf(stderr, "postern: no answer from the admin listener at %s (see --admin)\n", admin);
+		fprintf(stderr, "postern: no answer from the admin listener at %s (see --admin)\n",
+			admin);
 		return false;
 	}
 	printf("%s\n", title);
@@ -118,7 +121,10 @@ static bool list(const char *admin, const char *title, const char *target)
 
 int pages_top(const char *admin)
 {
-	if (!list(admin, "served by the fallback (requests, status, path):", "/fallback/top?n=50&format=csv"))
+	if (!list(admin, "served by the fallback (requests, status, path):",
+		  "/fallback/top?n=50&format=csv"))
 		return 1;
-	return list(admin, "\non neither site:", "/fallback/top?n=50&format=csv&kind=both_miss") ? 0 : 1;
+	return list(admin, "\non neither site:", "/fallback/top?n=50&format=csv&kind=both_miss")
+		       ? 0
+		       : 1;
 }

@@ -36,7 +36,8 @@ struct workers {
 	struct worker worker[];
 };
 
-/* One publication: a post per worker; the last one to carry it out hands it back to the main thread, which closes what is left over. */
+/* One publication: a post per worker; the last one to carry it out hands it back to the main
+ * thread, which closes what is left over. */
 struct publication {
 	struct post back;
 	struct workers *all;
@@ -103,7 +104,8 @@ static bool start(struct worker *w, const struct model *m, const struct sockets 
 	if (!w->loop)
 		return false;
 	w->upstream = upstream_new(w->loop, m);
-	w->env = (struct exch_env){.loop = w->loop, .upstream = w->upstream, .worker = w->index, .workers = w->all->n};
+	w->env = (struct exch_env){
+		.loop = w->loop, .upstream = w->upstream, .worker = w->index, .workers = w->all->n};
 	if (!w->upstream)
 		return false;
 	w->front = front_new(w->loop, &w->env, m, s);
@@ -115,7 +117,8 @@ static bool start(struct worker *w, const struct model *m, const struct sockets 
 	/* The limit of the environment may be any: scripts are told by how much of the stack they use
 	 * (guard_stack), and what LuaJIT itself calls back may take some megabytes more. */
 	pthread_attr_t attr;
-	bool ok = pthread_attr_init(&attr) == 0 && pthread_attr_setstacksize(&attr, STACK_BYTES) == 0 &&
+	bool ok = pthread_attr_init(&attr) == 0 &&
+		  pthread_attr_setstacksize(&attr, STACK_BYTES) == 0 &&
 		  pthread_create(&w->thread, &attr, thread_main, w) == 0;
 	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -205,7 +208,7 @@ void workers_drain(struct workers *ws, bool listeners_too)
 		struct worker *w = &ws->worker[i];
 		struct drain_order *o = mem_zalloc(MEM_OTHER, sizeof *o);
 		if (!o)
-			continue; /* the hard stop still ends it */
+			continue;             /* the hard stop still ends it */
 		atomic_store(&w->clients, 1); /* until it has said otherwise */
 		o->post.run = drain;
 		o->worker = w;

@@ -25,7 +25,8 @@ struct admin_page {
 	bool changes; /* POST only */
 	/* get(q, name): a parameter of the query, percent-decoded, .p NULL when absent; texts and a's memory live as long as the page. Returns the
 	 * status; *type is JSON's unless set. */
-	unsigned (*serve)(struct page *p, struct str (*get)(const void *q, const char *name), const void *q, struct arena *a, struct str *type);
+	unsigned (*serve)(struct page *p, struct str (*get)(const void *q, const char *name),
+			  const void *q, struct arena *a, struct str *type);
 };
 /* All may be NULL. Called on the worker that serves the page. */
 struct admin_hooks {
@@ -39,7 +40,7 @@ struct admin_hooks {
 			      char out[128]);
 	void *arg;
 	unsigned workers;
-	const struct admin_page *pages; /* of other rooms; path NULL ends */
+	const struct admin_page *pages;     /* of other rooms; path NULL ends */
 	const struct admin_option *options; /* the list is copied (at most 16), the texts are not */
 	unsigned noptions;
 };

@@ -86,17 +86,24 @@ static struct str response_code(struct str s, struct build *labels)
 	return s;
 }
 
-/* "fallback.POLICY.WHAT": postern's own, as spec/fallback.md 21 names them. False: something else. */
+/* "fallback.POLICY.WHAT": postern's own, as spec/fallback.md 21 names them. False: something
+ * else. */
 static bool own_name(struct str stat, struct build *n, struct build *l)
 {
 	static const struct {
-		const char *suffix, *name, *label, *value; /* label: with value, or with what follows the suffix when it ends in '.' */
+		/* label: with value, or with what follows the suffix when it ends in '.' */
+		const char *suffix, *name, *label, *value;
 	} kinds[] = {
-		{".primary_ms", "seconds", "origin", "primary"},   {".fallback_ms", "seconds", "origin", "fallback"},
-		{".losers.", "losers_total", "end", NULL},	   {".hints.", "hints_total", "result", NULL},
-		{".shadow.", "shadow_total", "result", NULL},	   {".held_bytes", "held_bytes", NULL, NULL},
-		{".spooled_bytes", "spooled_bytes", NULL, NULL}, {".memory_entries", "memory_entries", NULL, NULL},
-		{".inflight", "inflight", NULL, NULL},		   {".loops", "loops_total", NULL, NULL},
+		{".primary_ms", "seconds", "origin", "primary"},
+		{".fallback_ms", "seconds", "origin", "fallback"},
+		{".losers.", "losers_total", "end", NULL},
+		{".hints.", "hints_total", "result", NULL},
+		{".shadow.", "shadow_total", "result", NULL},
+		{".held_bytes", "held_bytes", NULL, NULL},
+		{".spooled_bytes", "spooled_bytes", NULL, NULL},
+		{".memory_entries", "memory_entries", NULL, NULL},
+		{".inflight", "inflight", NULL, NULL},
+		{".loops", "loops_total", NULL, NULL},
 		{".responses.", "responses_total", "served", NULL},
 	};
 	struct str rest = str_from(stat, 9);

@@ -27,10 +27,11 @@ static _Thread_local struct {
 	unsigned n;
 } pieces;
 
-/* What the data of a chunk that stands for a pipe holds. cap and fill are 0: there is nothing to be read or written there. */
+/* What the data of a chunk that stands for a pipe holds. cap and fill are 0: there is nothing to
+ * be read or written there. */
 struct pipe {
 	int read, write;
-	size_t n; /* bytes in it */
+	size_t n;           /* bytes in it */
 	struct chunk *next; /* spare ones */
 };
 static _Thread_local struct {
@@ -61,7 +62,8 @@ struct chunk *pipe_new(void)
 		mem_free(MEM_BUFFER, c);
 		return NULL;
 	}
-	fcntl(fd[1], F_SETPIPE_SZ, PIPE_BYTES); /* refused beyond the user's share: then it is a small one */
+	/* refused beyond the user's share: then it is a small one */
+	fcntl(fd[1], F_SETPIPE_SZ, PIPE_BYTES);
 	*pipe_of(c) = (struct pipe){.read = fd[0], .write = fd[1]};
 	c->own = OWN_PIPE;
 	c->refs = 1;

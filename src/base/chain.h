@@ -18,7 +18,8 @@ struct chunk {
 	char data[];
 };
 
-/* cap is CHUNK_SMALL, CHUNK_LARGE or any other size (then malloc'd exactly). refs = 1. NULL: no memory. */
+/* cap is CHUNK_SMALL, CHUNK_LARGE or any other size (then malloc'd exactly). refs = 1. NULL: no
+ * memory. */
 struct chunk *chunk_new(uint32_t cap);
 static inline struct chunk *chunk_ref(struct chunk *c)
 {
@@ -56,7 +57,8 @@ static inline bool chain_empty(const struct chain *c)
 {
 	return c->n == 0;
 }
-/* Appends n bytes at p inside chunk, taking a reference. False: no memory, nothing changed. n = 0 is a no-op. */
+/* Appends n bytes at p inside chunk, taking a reference. False: no memory, nothing changed. n =
+ * 0 is a no-op. */
 bool chain_append(struct chain *c, struct chunk *chunk, const char *p, size_t n);
 /* Copies the bytes into chunks of its own (filling the last piece's own free tail first). */
 bool chain_copy(struct chain *c, const void *p, size_t n);
@@ -70,7 +72,8 @@ void chain_skip(struct chain *c, size_t n);
 bool chain_share(struct chain *dst, const struct chain *src);
 /* Fills at most max iovecs with the first pieces; returns how many; *bytes their sum. */
 int chain_iov(const struct chain *c, struct iovec *iov, int max, size_t *bytes);
-/* The end to splice from when the first bytes lie in a pipe (the first piece's n of them), else -1. chain_iov stops before such a piece. */
+/* The end to splice from when the first bytes lie in a pipe (the first piece's n of them), else
+ * -1. chain_iov stops before such a piece. */
 int chain_pipe(const struct chain *c);
 /* n of them have gone. */
 void chain_piped(struct chain *c, size_t n);

@@ -199,7 +199,8 @@ static void steady_state_takes_no_memory(void)
 #endif
 }
 
-/* Bytes in a kernel pipe keep their place among others, and a pipe that was not emptied is never used again. */
+/* Bytes in a kernel pipe keep their place among others, and a pipe that was not emptied is never
+ * used again. */
 static void pipes_keep_order_and_leftovers(void)
 {
 	struct chain c = {0}, rest = {0};

@@ -31,7 +31,8 @@ void diag_add(struct diags *d, enum diag_level level, const struct doc *where, c
 	__attribute__((format(printf, 4, 5)));
 void diag_at(struct diags *d, enum diag_level level, struct doc_place at, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-/* Adds a hint to the last diag: the whole text, or a single word X, which becomes did you mean "X"? */
+/* Adds a hint to the last diag: the whole text, or a single word X, which becomes did you mean
+ * "X"? */
 void diag_hint(struct diags *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The nearest of names (NULL-terminated) to word within a third of its length, or NULL. */
 const char *diag_nearest(struct str word, const char *const *names);

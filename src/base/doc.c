@@ -33,7 +33,9 @@ struct doc *doc_get_str(const struct doc *d, struct str key)
 {
 	if (!d || d->kind != DOC_MAP)
 		return NULL;
-	doc_each(c, d) if (str_eq(c->key, key)) return c;
+	doc_each (c, d)
+		if (str_eq(c->key, key))
+			return c;
 	return NULL;
 }
 
@@ -42,7 +44,8 @@ struct doc *doc_get(const struct doc *d, const char *key)
 	return doc_get_str(d, str_of(key));
 }
 
-/* True: key is snake, or its lowerCamelCase (protobuf's json_name: '_' goes, what follows is raised). */
+/* True: key is snake, or its lowerCamelCase (protobuf's json_name: '_' goes, what follows is
+ * raised). */
 static bool is_field(struct str key, const char *snake)
 {
 	bool same = true, camel = true, raise = false;
@@ -67,7 +70,9 @@ struct doc *doc_field(const struct doc *d, const char *snake)
 {
 	if (!d || d->kind != DOC_MAP)
 		return NULL;
-	doc_each(c, d) if (is_field(c->key, snake)) return c;
+	doc_each (c, d)
+		if (is_field(c->key, snake))
+			return c;
 	return NULL;
 }
 

@@ -8,7 +8,8 @@
 #include "base/str.h"
 
 struct doc_place {
-	const char *file; /* as the operator named it; NUL-terminated, lives in the arena or longer */
+	const char
+		*file; /* as the operator named it; NUL-terminated, lives in the arena or longer */
 	uint32_t line, column; /* from 1; 0 when unknown (xDS) */
 };
 enum doc_kind { DOC_NULL, DOC_BOOL, DOC_NUMBER, DOC_STRING, DOC_LIST, DOC_MAP };
@@ -18,20 +19,20 @@ enum doc_kind { DOC_NULL, DOC_BOOL, DOC_NUMBER, DOC_STRING, DOC_LIST, DOC_MAP };
 struct doc {
 	enum doc_kind kind;
 	struct doc_place at;
-	struct str text;    /* scalars: the text as written (quotes and escapes resolved) */
+	struct str text; /* scalars: the text as written (quotes and escapes resolved) */
 	union {
 		bool boolean;
 		double number;
 	};
-	bool is_int;	    /* DOC_NUMBER that is a whole number in int64 range */
+	bool is_int; /* DOC_NUMBER that is a whole number in int64 range */
 	int64_t integer;
-	struct doc *first;  /* children of a list or map, in order */
+	struct doc *first; /* children of a list or map, in order */
 	struct doc *last;
-	struct doc *next;   /* sibling */
-	struct str key;	    /* of a map's child */
+	struct doc *next; /* sibling */
+	struct str key;   /* of a map's child */
 	struct doc_place key_at;
 	struct doc *parent; /* NULL at the root */
-	uint32_t n;	    /* number of children */
+	uint32_t n;         /* number of children */
 };
 
 struct doc *doc_new(struct arena *a, enum doc_kind kind, struct doc_place at);
@@ -45,4 +46,5 @@ struct doc *doc_field(const struct doc *d, const char *snake);
 /* "static_resources.listeners[0].name" from the root, for messages; in arena a. */
 struct str doc_path(struct arena *a, const struct doc *d);
 struct doc *doc_copy(struct arena *a, const struct doc *d);
-#define doc_each(child, parent) for (struct doc *child = (parent) ? (parent)->first : NULL; child; child = child->next)
+#define doc_each(child, parent) \
+	for (struct doc *child = (parent) ? (parent)->first : NULL; child; child = child->next)

@@ -39,8 +39,7 @@ static bool same(const struct doc *a, const struct doc *b)
 	    !str_eq(a->key, b->key) || a->at.line != b->at.line)
 		return false;
 	const struct doc *y = b->first;
-	doc_each(x, a)
-	{
+	doc_each (x, a) {
 		if (!same(x, y) || y->parent != b)
 			return false;
 		y = y->next;

@@ -16,5 +16,6 @@ static inline uint64_t hash_str(struct str s)
 uint64_t hash_fixed(const void *p, size_t n);
 /* Not cryptographic; per thread; seeded from the kernel. For balancing, jitter, sampling. */
 uint64_t random_u64(void);
-/* From the kernel's generator: request ids that should not be guessable are not promised, keys are. */
+/* From the kernel's generator: request ids that should not be guessable are not promised, keys
+ * are. */
 void random_bytes(void *p, size_t n);

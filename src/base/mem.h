@@ -28,7 +28,7 @@ char *mem_strndup(enum mem_class c, const char *p, size_t n);
 
 struct mem_totals {
 	uint64_t bytes[MEM_CLASSES]; /* live now, all threads */
-	uint64_t calls;		     /* allocations made since start, all threads */
+	uint64_t calls;              /* allocations made since start, all threads */
 };
 void mem_read_totals(struct mem_totals *out);
 /* 0: no limit. Over it every allocation fails but those of MEM_OBS. */

@@ -5,10 +5,10 @@
  */
 #pragma once
 
-#define must(cond)                                                                                 \
-	do {                                                                                       \
-		if (__builtin_expect(!(cond), 0))                                                  \
-			must_fail(#cond, __FILE__, __LINE__);                                      \
+#define must(cond)                                            \
+	do {                                                  \
+		if (__builtin_expect(!(cond), 0))             \
+			must_fail(#cond, __FILE__, __LINE__); \
 	} while (0)
 
 _Noreturn void must_fail(const char *cond, const char *file, int line);

@@ -60,5 +60,6 @@ ptrdiff_t str_find(struct str s, struct str needle);
 bool str_u64(struct str s, uint64_t *out);
 /* Memory order, shorter first when one is a prefix of the other: for qsort. */
 int str_cmp(struct str a, struct str b);
-/* Edit distance for "did you mean" (insert, delete, replace, swap of neighbours cost 1); at most cap + 1. */
+/* Edit distance for "did you mean" (insert, delete, replace, swap of neighbours cost 1); at most
+ * cap + 1. */
 unsigned str_distance(struct str a, struct str b, unsigned cap);

@@ -42,7 +42,8 @@ static struct doc *same_field(const struct doc *to, struct str key)
 	return NULL;
 }
 
-/* As protobuf merges: maps field by field, lists are appended, the rest is replaced; an Any is one value. */
+/* As protobuf merges: maps field by field, lists are appended, the rest is replaced; an Any is
+ * one value. */
 static void merge(struct doc *to, struct doc *from)
 {
 	struct doc *next;

@@ -122,7 +122,7 @@ bool doc_to_json(const struct doc *d, char **out, size_t *n, bool mask_secrets)
 	unsigned depth = 0;
 	/* Without recursion: patches and xDS make trees as deep as they like. */
 	for (const struct doc *x = d; x;) {
-		
+
 		if (depth && x->parent->kind == DOC_MAP) {
 			put_string(&o, x->key);
 			put(&o, ": ", 2);

@@ -1,4 +1,5 @@
-/* src/config/envoy_bootstrap.c: the bootstrap itself, the admin listener, and what the parts share. */
+/* src/config/envoy_bootstrap.c: the bootstrap itself, the admin listener, and what the parts
+ * share. */
 #include "config/envoy_int.h"
 #include "config/options_int.h"
 #include <arpa/inet.h>

@@ -48,8 +48,7 @@ static void read_endpoints(struct reader *r, const struct doc *d, struct cluster
 	c->overprovisioning = (unsigned)read_uint(r, read_field(assignment, "policy"),
 						  "overprovisioning_factor", 140, 1, UINT32_MAX);
 	c->npriorities = 1;
-	doc_each(group, groups)
-	{
+	doc_each (group, groups) {
 		const struct doc *list = envoy_list(group, "lb_endpoints");
 		n += list ? list->n : 0;
 	}
@@ -59,10 +58,10 @@ static void read_endpoints(struct reader *r, const struct doc *d, struct cluster
 	c->endpoints = envoy_array(r, n, sizeof *c->endpoints);
 	if (!c->endpoints)
 		return;
-	doc_each(group, groups)
-	{
+	doc_each (group, groups) {
 		unsigned priority = (unsigned)read_uint(r, group, "priority", 0, 0, PRIORITY_MAX);
-		doc_each(ep, envoy_list(group, "lb_endpoints")) read_endpoint(r, ep, priority, c);
+		doc_each (ep, envoy_list(group, "lb_endpoints"))
+			read_endpoint(r, ep, priority, c);
 		if (priority + 1 > c->npriorities)
 			c->npriorities = priority + 1;
 	}
@@ -76,8 +75,7 @@ static void read_breakers(struct reader *r, const struct doc *d, struct cluster_
 	bool seen[2] = {false, false};
 	for (int i = 0; i < 2; i++)
 		c->breakers[i] = (struct breaker){1024, 1024, 1024, 3, false, 0, 3};
-	doc_each(t, envoy_list(read_field(d, "circuit_breakers"), "thresholds"))
-	{
+	doc_each (t, envoy_list(read_field(d, "circuit_breakers"), "thresholds")) {
 		int p = read_enum(r, t, "priority", priorities, 0);
 		if (seen[p]) { /* Envoy takes the first in silence */
 			diag_add(r->diags, DIAG_WARNING, t,
@@ -153,8 +151,9 @@ static void read_resolvers(struct reader *r, const struct doc *list, struct clus
 	c->resolvers = envoy_array(r, list->n, sizeof *c->resolvers);
 	c->nresolvers = 0;
 	if (c->resolvers)
-		doc_each(a, list) if (read_address(r, a, NULL, false, &c->resolvers[c->nresolvers]))
-			c->nresolvers++;
+		doc_each (a, list)
+			if (read_address(r, a, NULL, false, &c->resolvers[c->nresolvers]))
+				c->nresolvers++;
 }
 
 static void read_dns(struct reader *r, const struct doc *d, struct cluster_cfg *c)
@@ -212,8 +211,7 @@ static void read_typed_protocol(struct reader *r, const struct doc *d, struct cl
 				struct envoy_common_http *common)
 {
 	const struct doc *map = read_field(d, "typed_extension_protocol_options");
-	doc_each(any, map && map->kind == DOC_MAP ? map : NULL)
-	{
+	doc_each (any, map && map->kind == DOC_MAP ? map : NULL) {
 		struct str type;
 		const struct doc *o = read_any(r, any, &type), *how;
 		if (!str_eq(any->key, STR(HTTP_OPTIONS))) {
@@ -302,7 +300,8 @@ static enum cluster_type read_type(struct reader *r, const struct doc *d)
 		return (enum cluster_type)t;
 	diag_add(r->diags, DIAG_ERROR, read_field(d, "type"), "%s is not supported", types[t]);
 	diag_hint(r->diags, "use STATIC, STRICT_DNS or LOGICAL_DNS");
-	return CLUSTER_STRICT_DNS; /* the one that takes most addresses: no mistakes that follow from this one */
+	/* the one that takes most addresses: no mistakes that follow from this one */
+	return CLUSTER_STRICT_DNS;
 }
 
 static struct cluster_cfg *read_cluster(struct reader *r, const struct doc *d)
@@ -337,8 +336,7 @@ void envoy_clusters(struct reader *r, const struct doc *list)
 	m->clusters = envoy_array(r, list ? list->n : 0, sizeof(struct cluster_cfg *));
 	if (!m->clusters)
 		return;
-	doc_each(d, list)
-	{
+	doc_each (d, list) {
 		struct cluster_cfg *c = read_cluster(r, d);
 		if (!c)
 			continue;

@@ -78,7 +78,8 @@ static void unknown_filter(struct reader *r, const struct doc *at, struct str ty
 		diag_hint(r->diags, "%s", near);
 }
 
-/* The message of a filter's configuration; its type in *type, NULL: none (reported where it was not reported before). */
+/* The message of a filter's configuration; its type in *type, NULL: none (reported where it was
+ * not reported before). */
 static const struct doc *filter_body(struct reader *r, const struct doc *d,
 				     const struct filter_type **type)
 {
@@ -154,11 +155,13 @@ static bool read_filters(struct reader *r, const struct doc *d, struct hcm_cfg *
 	h->filters = envoy_array(r, list->n, sizeof *h->filters);
 	if (!o || !h->filters)
 		return false;
-	doc_each(f, list) read_filter(r, f, h, o);
+	doc_each (f, list)
+		read_filter(r, f, h, o);
 	for (unsigned i = 0; i < h->nfilters; i++) {
 		const struct filter_cfg *f = &h->filters[i];
 		bool last = i + 1 == h->nfilters;
-		/* Our own may have the router behind them all the same: what they answer it does not see. */
+		/* Our own may have the router behind them all the same: what they answer it does
+		 * not see. */
 		bool own = str_starts(str_of(f->type->name), STR("postern."));
 		any_off |= o[i];
 		if (f->type->terminal && ((!last && !own) || (last && o[i])))
@@ -246,8 +249,7 @@ static void read_upgrades(struct reader *r, const struct doc *d, struct hcm_cfg 
 	h->upgrades = envoy_array(r, list ? list->n : 0, sizeof *h->upgrades);
 	if (!h->upgrades)
 		return;
-	doc_each(u, list)
-	{
+	doc_each (u, list) {
 		struct str type = envoy_lower(r, u, "upgrade_type");
 		if (str_starts(type, STR("connect")))
 			diag_add(r->diags, DIAG_ERROR, u, "CONNECT is refused");
@@ -301,7 +303,8 @@ static void read_local_replies(struct reader *r, const struct doc *d, struct hcm
 	const struct doc *list = envoy_list(d, "mappers"), *v = read_field(d, "body_format");
 	h->local_replies = envoy_array(r, list ? list->n : 0, sizeof *h->local_replies);
 	if (h->local_replies)
-		doc_each(m, list) read_mapper(r, m, &h->local_replies[h->nlocal_replies++]);
+		doc_each (m, list)
+			read_mapper(r, m, &h->local_replies[h->nlocal_replies++]);
 	if (v)
 		h->local_body = envoy_format(r, v, &h->local_content_type);
 }

@@ -1,4 +1,5 @@
-/* src/config/envoy_hooks.c: what filters ask of this room while they are compiled (model/filter.h). */
+/* src/config/envoy_hooks.c: what filters ask of this room while they are compiled
+ * (model/filter.h). */
 #include "config/envoy_int.h"
 #include "config/scalar_int.h"
 #include "config/schema_int.h"
@@ -117,8 +118,7 @@ static struct doc *value_form(struct form *f, const struct doc *d)
 	case DOC_STRING: put(v, "string_value", text(f, d, d->text)); break;
 	case DOC_LIST: {
 		struct doc *list = node(f, d, DOC_MAP), *all = d->n ? node(f, d, DOC_LIST) : NULL;
-		doc_each(e, d)
-		{
+		doc_each (e, d) {
 			c = value_form(f, e);
 			if (all && c)
 				doc_add(all, (struct str){0}, c);
@@ -135,8 +135,7 @@ static struct doc *value_form(struct form *f, const struct doc *d)
 static struct doc *struct_form(struct form *f, const struct doc *d)
 {
 	struct doc *s = node(f, d, DOC_MAP), *fields = d->n ? node(f, d, DOC_MAP) : NULL;
-	doc_each(e, d)
-	{
+	doc_each (e, d) {
 		struct doc *c = value_form(f, e);
 		if (fields && c)
 			doc_add(fields, e->key, c);
@@ -209,8 +208,7 @@ static struct doc *field_form(struct form *f, const struct doc *d, const struct 
 	if (s->shape == SCHEMA_ONE)
 		return one_form(f, d, s, s->oneof != 0);
 	struct doc *all = d->n ? node(f, d, s->shape == SCHEMA_LIST ? DOC_LIST : DOC_MAP) : NULL;
-	doc_each(e, d)
-	{
+	doc_each (e, d) {
 		struct doc *c = one_form(f, e, s, true);
 		if (all && c)
 			doc_add(all, e->key, c);
@@ -226,8 +224,7 @@ static struct doc *message_form(struct form *f, const struct doc *d, const struc
 	if (m == &schema_msg_any_value)
 		return value ? value_form(f, value) : node(f, d, DOC_MAP);
 	struct doc *map = node(f, d, DOC_MAP);
-	doc_each(e, d)
-	{
+	doc_each (e, d) {
 		const struct schema_field *s = schema_field_of(m, e->key);
 		if (s && (e->kind != DOC_NULL || s->kind == SCHEMA_VALUE))
 			put(map, s->name, field_form(f, e, s));

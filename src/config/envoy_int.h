@@ -35,7 +35,8 @@ void envoy_clusters(struct reader *r, const struct doc *list);
 void envoy_listeners(struct reader *r, const struct doc *list);
 /* envoy_tls.c: of a transport_socket. NULL: plain, or a mistake. */
 struct tls_cfg *envoy_tls(struct reader *r, const struct doc *transport_socket, bool server);
-/* envoy_hcm.c: one with the defaults of every field but routes and filters. NULL: no memory, reported. */
+/* envoy_hcm.c: one with the defaults of every field but routes and filters. NULL: no memory,
+ * reported. */
 struct hcm_cfg *envoy_hcm_new(struct reader *r);
 /* body is a HttpConnectionManager message. NULL: no memory. */
 struct hcm_cfg *envoy_hcm(struct reader *r, const struct doc *body);
@@ -49,7 +50,8 @@ void envoy_common_http(struct reader *r, const struct doc *d, struct envoy_commo
 /* Http1ProtocolOptions: header_key_format says so. */
 bool envoy_proper_case(const struct doc *http1);
 
-/* envoy_route.c. off[i]: filter i of hcm is off unless a route has something for it; NULL: none is. NULL: no memory. */
+/* envoy_route.c. off[i]: filter i of hcm is off unless a route has something for it; NULL: none
+ * is. NULL: no memory. */
 const struct route_config *envoy_route_config(struct reader *r, const struct doc *d,
 					      const struct hcm_cfg *hcm, const bool *off);
 /* envoy_retry.c */

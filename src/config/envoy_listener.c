@@ -16,8 +16,7 @@ static struct cidr *read_ranges(struct reader *r, const struct doc *d, const cha
 	*n = 0;
 	if (!out)
 		return NULL;
-	doc_each(range, list)
-	{
+	doc_each (range, list) {
 		struct str text = read_str_needed(r, range, "address_prefix");
 		struct address a;
 		struct cidr *c = &out[*n];
@@ -46,8 +45,7 @@ static void read_names(struct reader *r, const struct doc *d, struct chain_cfg *
 	c->server_names = envoy_array(r, list ? list->n : 0, sizeof *c->server_names);
 	if (!c->server_names)
 		return;
-	doc_each(v, list)
-	{
+	doc_each (v, list) {
 		struct str s = envoy_lower(r, v, NULL);
 		if (!s.p)
 			continue;
@@ -102,8 +100,7 @@ static void read_chain(struct reader *r, const struct doc *d, struct chain_cfg *
 		if (!filters)
 			return;
 	}
-	doc_each(f, filters)
-	{
+	doc_each (f, filters) {
 		const struct doc *any = read_field(f, "typed_config");
 		if (!any) {
 			diag_add(r->diags, DIAG_ERROR, f, "typed_config is missing");
@@ -125,7 +122,8 @@ static void read_chains(struct reader *r, const struct doc *d, struct listener_c
 			 *rest = read_field(d, "default_filter_chain");
 	l->chains = envoy_array(r, list ? list->n : 0, sizeof *l->chains);
 	if (l->chains)
-		doc_each(c, list) read_chain(r, c, &l->chains[l->nchains++]);
+		doc_each (c, list)
+			read_chain(r, c, &l->chains[l->nchains++]);
 	if (rest && (l->fallback = envoy_array(r, 1, sizeof *l->fallback)))
 		read_chain(r, rest, l->fallback);
 	if (!list && !rest)
@@ -147,8 +145,7 @@ static void read_chains(struct reader *r, const struct doc *d, struct listener_c
 static void read_inspectors(struct reader *r, const struct doc *d, struct listener_cfg *l)
 {
 	bool asked = false;
-	doc_each(f, envoy_list(d, "listener_filters"))
-	{
+	doc_each (f, envoy_list(d, "listener_filters")) {
 		const struct doc *any = read_field(f, "typed_config");
 		struct str type = {0};
 		if (any)
@@ -181,8 +178,8 @@ static void read_addresses(struct reader *r, const struct doc *d, struct listene
 	if (!l->addresses)
 		return;
 	l->naddresses += read_address(r, d, "address", false, &l->addresses[0]);
-	doc_each(a, more) l->naddresses +=
-		read_address(r, a, "address", false, &l->addresses[l->naddresses]);
+	doc_each (a, more)
+		l->naddresses += read_address(r, a, "address", false, &l->addresses[l->naddresses]);
 	const struct doc *pipe = read_field(read_field(d, "address"), "pipe");
 	l->mode = (uint32_t)read_uint(r, pipe, "mode", 0, 0, 0777);
 }
@@ -241,8 +238,7 @@ void envoy_listeners(struct reader *r, const struct doc *list)
 	m->listeners = envoy_array(r, list ? list->n : 0, sizeof(struct listener_cfg *));
 	if (!m->listeners)
 		return;
-	doc_each(d, list)
-	{
+	doc_each (d, list) {
 		struct listener_cfg *l = read_listener(r, d);
 		if (!l)
 			return;

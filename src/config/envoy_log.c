@@ -150,7 +150,8 @@ void envoy_log_filter(struct reader *r, const struct doc *d, struct access_log_c
 		flags_filter(r, v, log);
 	else if ((v = read_field(d, "and_filter")))
 		/* Documents are at most 64 deep: so is this. */
-		doc_each(f, envoy_list(v, "filters")) envoy_log_filter(r, f, log);
+		doc_each (f, envoy_list(v, "filters"))
+			envoy_log_filter(r, f, log);
 	/* The others are the schema's to refuse. */
 }
 
@@ -203,6 +204,7 @@ struct access_log_cfg *envoy_access_logs(struct reader *r, const struct doc *lis
 	struct access_log_cfg *logs = envoy_array(r, list ? list->n : 0, sizeof *logs);
 	*n = 0;
 	if (logs)
-		doc_each(d, list) *n += read_log(r, d, &logs[*n]);
+		doc_each (d, list)
+			*n += read_log(r, d, &logs[*n]);
 	return logs;
 }

@@ -35,7 +35,8 @@ struct field_match *envoy_field_matches(struct reader *r, const struct doc *d, c
 	struct field_match *out = envoy_array(r, list ? list->n : 0, sizeof *out);
 	*n = 0;
 	if (out)
-		doc_each(h, list) *n += read_field_match(r, h, &out[*n]);
+		doc_each (h, list)
+			*n += read_field_match(r, h, &out[*n]);
 	return out;
 }
 
@@ -94,8 +95,8 @@ static void read_codes(struct reader *r, const struct doc *d, struct retry_polic
 	const struct doc *list = envoy_list(d, "retriable_status_codes");
 	p->codes = envoy_array(r, list ? list->n : 0, sizeof *p->codes);
 	if (p->codes)
-		doc_each(c, list) p->codes[p->ncodes++] =
-			(uint16_t)read_uint(r, c, NULL, 503, 100, 599);
+		doc_each (c, list)
+			p->codes[p->ncodes++] = (uint16_t)read_uint(r, c, NULL, 503, 100, 599);
 }
 
 static void read_backoff(struct reader *r, const struct doc *d, struct retry_policy *p)
@@ -118,8 +119,7 @@ static void read_hosts(struct reader *r, const struct doc *d, struct retry_polic
 {
 	struct str type;
 	const struct doc *any, *priority = read_field(d, "retry_priority");
-	doc_each(h, envoy_list(d, "retry_host_predicate"))
-	{
+	doc_each (h, envoy_list(d, "retry_host_predicate")) {
 		if ((any = read_field(h, "typed_config")))
 			read_any(r, any, &type);
 		else

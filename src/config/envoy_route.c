@@ -114,7 +114,8 @@ static void **read_per_filter(struct scope *s, const struct doc *d, void **above
 	void **to = per_filter_copy(s, above);
 	if (!to)
 		return above;
-	doc_each(e, map) read_entry(s, e, to);
+	doc_each (e, map)
+		read_entry(s, e, to);
 	return to;
 }
 
@@ -126,8 +127,7 @@ static void read_query(struct reader *r, const struct doc *d, struct route *t)
 	t->query = envoy_array(r, list ? list->n : 0, sizeof *t->query);
 	if (!t->query)
 		return;
-	doc_each(q, list)
-	{
+	doc_each (q, list) {
 		struct query_match *m = &t->query[t->nquery];
 		const struct doc *text = read_field(q, "string_match");
 		m->name = read_str_needed(r, q, "name");
@@ -144,8 +144,7 @@ static void read_cookies(struct reader *r, const struct doc *d, struct route *t)
 	t->cookies = envoy_array(r, list ? list->n : 0, sizeof *t->cookies);
 	if (!t->cookies)
 		return;
-	doc_each(c, list)
-	{
+	doc_each (c, list) {
 		struct cookie_match *m = &t->cookies[t->ncookies];
 		const struct doc *text = read_field(c, "string_match");
 		m->name = read_str_needed(r, c, "name");
@@ -246,8 +245,7 @@ static void read_weighted(struct scope *s, const struct doc *d, struct route *t)
 		diag_add(r->diags, DIAG_ERROR, d, "clusters is missing");
 	if (!t->weighted)
 		return;
-	doc_each(c, list)
-	{
+	doc_each (c, list) {
 		struct weighted_cluster *w = &t->weighted[t->nweighted++];
 		w->name = read_str_needed(r, c, "name");
 		w->cluster = find_cluster(s, read_field(c, "name"), w->name);
@@ -305,8 +303,7 @@ static void read_route_upgrades(struct reader *r, const struct doc *d, struct ro
 	t->upgrades_off = envoy_array(r, list ? list->n : 0, sizeof *t->upgrades_off);
 	if (!t->upgrades || !t->upgrades_off)
 		return;
-	doc_each(u, list)
-	{
+	doc_each (u, list) {
 		struct str type = envoy_lower(r, u, "upgrade_type");
 		if (type.n == 0)
 			diag_add(r->diags, DIAG_ERROR, u, "upgrade_type is missing");
@@ -381,7 +378,8 @@ static void read_route_action(struct scope *s, const struct doc *d, struct route
 	t->priority = (unsigned)read_enum(r, d, "priority", priorities, 0);
 	t->hash = envoy_array(r, hash ? hash->n : 0, sizeof *t->hash);
 	if (t->hash)
-		doc_each(h, hash) read_hash(r, h, &t->hash[t->nhash++]);
+		doc_each (h, hash)
+			read_hash(r, h, &t->hash[t->nhash++]);
 	read_route_upgrades(r, d, t);
 }
 
@@ -463,8 +461,7 @@ static void read_virtual_clusters(struct reader *r, const struct doc *d, struct 
 	v->vclusters = envoy_array(r, list ? list->n : 0, sizeof *v->vclusters);
 	if (!v->vclusters)
 		return;
-	doc_each(c, list)
-	{
+	doc_each (c, list) {
 		struct virtual_cluster *x = &v->vclusters[v->nvclusters++];
 		x->name = read_str_needed(r, c, "name");
 		x->headers = envoy_field_matches(r, c, "headers", &x->nheaders);
@@ -495,8 +492,7 @@ static struct vhost *read_vhost(struct scope *s, const struct doc *d, struct rou
 	v->routes = envoy_array(r, routes ? routes->n : 0, sizeof(struct route *));
 	if (!v->routes)
 		return v;
-	doc_each(x, routes)
-	{
+	doc_each (x, routes) {
 		struct route *t = read_route(s, x, v, d, above);
 		if (!t)
 			break;
@@ -577,8 +573,7 @@ static void read_vhosts(struct scope *s, const struct doc *d, struct route_confi
 	struct reader *r = s->r;
 	const struct doc *list = envoy_list(d, "virtual_hosts");
 	size_t domains = 0;
-	doc_each(v, list)
-	{
+	doc_each (v, list) {
 		const struct doc *l = envoy_list(v, "domains");
 		domains += l ? l->n : 0;
 		if (!l || l->n == 0)
@@ -589,13 +584,13 @@ static void read_vhosts(struct scope *s, const struct doc *d, struct route_confi
 	rc->prefixes = envoy_array(r, domains, sizeof *rc->prefixes);
 	if (!rc->vhosts || (domains && (!rc->suffixes || !rc->prefixes)))
 		return;
-	doc_each(x, list)
-	{
+	doc_each (x, list) {
 		struct vhost *v = read_vhost(s, x, rc, above);
 		if (!v)
 			return;
 		rc->vhosts[rc->nvhosts++] = v;
-		doc_each(name, envoy_list(x, "domains")) add_domain(r, name, rc, v);
+		doc_each (name, envoy_list(x, "domains"))
+			add_domain(r, name, rc, v);
 	}
 	if (rc->nsuffixes)
 		qsort(rc->suffixes, rc->nsuffixes, sizeof *rc->suffixes, longest_first);

@@ -1,4 +1,5 @@
-/* src/config/envoy_show_test.h: a model as text, what is not at its default, one line each; and filter types to compile with. */
+/* src/config/envoy_show_test.h: a model as text, what is not at its default, one line each; and
+ * filter types to compile with. */
 #pragma once
 #include "base/must.h"
 #include "config/config.h"

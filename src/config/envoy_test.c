@@ -768,19 +768,19 @@ static const struct {
 	 "E 12:13 " AT_HCM ".access_log[0]: typed_config is missing\n"
 	 "E 15:27 " AT_HCM ".access_log[1].typed_config: path is missing\n"
 	 "E 14:66 " AT_HCM ".access_log[1].filter.and_filter.filters[0].status_code_filter: NE is "
-			   "not supported (write two access logs, with LE and GE)\n"
+	 "not supported (write two access logs, with LE and GE)\n"
 	 "E 14:152 " AT_HCM ".access_log[1].filter.and_filter.filters[1].duration_filter: only GE "
-			    "is supported for durations\n"
+	 "is supported for durations\n"
 	 "E 14:251 " AT_HCM ".access_log[1].filter.and_filter.filters[2].response_flag_filter."
-			    "flags: unknown response flag \"XX\"\n"
+	 "flags: unknown response flag \"XX\"\n"
 	 "E 14:280 " AT_HCM ".access_log[1].filter.and_filter.filters[3].status_code_filter: needs "
-			    "comparison with value\n"
+	 "comparison with value\n"
 	 "E 15:124 " AT_HCM
 	 ".access_log[1].typed_config.log_format: needs text_format_source or json_format\n"
 	 "E 16:143 " AT_HCM
 	 ".access_log[2].typed_config.log_format: needs text_format_source or json_format\n"
 	 "E 17:37 " AT_HCM ".access_log[3].typed_config: "
-			   "envoy.extensions.filters.http.router.v3.Router is no access log"},
+	 "envoy.extensions.filters.http.router.v3.Router is no access log"},
 };
 
 static int differ;

@@ -1,4 +1,5 @@
-/* src/config/envoy_tls.c: TLS contexts. Files are read here, once; whether OpenSSL likes them is net's to say. */
+/* src/config/envoy_tls.c: TLS contexts. Files are read here, once; whether OpenSSL likes them is
+ * net's to say. */
 #include "config/envoy_int.h"
 #include <ctype.h>
 
@@ -69,8 +70,7 @@ static void read_certs(struct reader *r, const struct doc *list, struct tls_cfg 
 	t->certs = envoy_array(r, list ? list->n : 0, sizeof *t->certs);
 	if (!t->certs)
 		return;
-	doc_each(d, list)
-	{
+	doc_each (d, list) {
 		struct tls_cert *c = &t->certs[t->ncerts];
 		c->at = d->at;
 		if (!read_field(d, "certificate_chain") || !read_field(d, "private_key")) {
@@ -117,7 +117,8 @@ static void read_hashes(struct reader *r, const struct doc *d, struct tls_cfg *t
 	const struct doc *list = envoy_list(d, "verify_certificate_hash");
 	t->hashes = envoy_array(r, list ? list->n : 0, sizeof *t->hashes);
 	if (t->hashes)
-		doc_each(h, list) t->hashes[t->nhashes++] = plain_hex(r, h);
+		doc_each (h, list)
+			t->hashes[t->nhashes++] = plain_hex(r, h);
 	t->spki = read_strs(r, d, "verify_certificate_spki", &t->nspki);
 	for (unsigned i = 0; i < t->nspki; i++)
 		if (t->spki[i].n != 44)
@@ -136,8 +137,7 @@ static void read_sans(struct reader *r, const struct doc *d, struct tls_cfg *t)
 	t->sans = envoy_array(r, (typed ? typed->n : 0) + (old ? old->n : 0), sizeof *t->sans);
 	if (!t->sans)
 		return;
-	doc_each(s, typed)
-	{
+	doc_each (s, typed) {
 		int type = read_enum(r, s, "san_type", types, 0);
 		const struct doc *m = read_field(s, "matcher");
 		if (type == 0 || type == 5)
@@ -148,8 +148,9 @@ static void read_sans(struct reader *r, const struct doc *d, struct tls_cfg *t)
 		else if (read_string_match(r, m, &t->sans[t->nsans].match))
 			t->sans[t->nsans++].kind = kinds[type];
 	}
-	doc_each(m, old) if (read_string_match(r, m, &t->sans[t->nsans].match)) t->sans[t->nsans++]
-		.kind = SAN_ANY;
+	doc_each (m, old)
+		if (read_string_match(r, m, &t->sans[t->nsans].match))
+			t->sans[t->nsans++].kind = SAN_ANY;
 }
 
 static void read_validation(struct reader *r, const struct doc *d, struct tls_cfg *t)

@@ -1,4 +1,5 @@
-/* src/config/hooks_test.c: typed messages as protobuf reflection shows them; formats asked for by filters. */
+/* src/config/hooks_test.c: typed messages as protobuf reflection shows them; formats asked for
+ * by filters. */
 #include "config/envoy_int.h"
 #include "config/test_int.h"
 #include "model/filter.h"
@@ -32,7 +33,7 @@ static void no_memory(void)
 		struct doc *any = doc_from_yaml(
 			&a, &d, "x.yaml",
 			STR("{" TYPE "envoy.config.core.v3.Metadata, filter_metadata: {ns: {k: [1, "
-				     "a, {b: null}]}}}"));
+			    "a, {b: null}]}}}"));
 		must(any != NULL);
 		a.cap = a.used + nth * 16;
 		struct compile c = {.arena = &a, .diags = &d};
@@ -45,10 +46,10 @@ static void no_memory(void)
 int main(void)
 {
 	form_is("{" TYPE "envoy.config.core.v3.SocketAddress, address: 192.0.2.1, portValue: 0, "
-			 "protocol: UDP, ipv4_compat: false}",
+		"protocol: UDP, ipv4_compat: false}",
 		"{\"address\": \"192.0.2.1\",\"port_value\": 0,\"protocol\": 1}");
 	form_is("{" TYPE "envoy.config.endpoint.v3.ClusterLoadAssignment, cluster_name: '', "
-			 "endpoints: [], policy: {overprovisioning_factor: 0}}",
+		"endpoints: [], policy: {overprovisioning_factor: 0}}",
 		"{\"policy\": {\"overprovisioning_factor\": {}}}");
 	form_is("{" TYPE "google.protobuf.Struct, value: {a: 1, b: 1.5, c: [x, true], d: {}}}",
 		"{\"fields\": {\"a\": {\"number_value\": 1},\"b\": {\"string_value\": "

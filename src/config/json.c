@@ -107,7 +107,8 @@ static size_t put_utf8(char *out, unsigned v)
 	return 4;
 }
 
-/* p stands behind the backslash. Bytes used, 0: bad. An escape is never shorter than what it stands for. */
+/* p stands behind the backslash. Bytes used, 0: bad. An escape is never shorter than what it
+ * stands for. */
 static size_t unescape(const char *p, const char *end, char *out, size_t *n)
 {
 	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -252,7 +253,9 @@ static bool entry(struct walk *w, struct doc *d, struct map *keys)
 	if (d->n <= KEYS_LINEAR)
 		return true;
 	if (keys->n == 0)
-		doc_each(e, d) if (!map_put(keys, e->key, e)) return no_memory(w);
+		doc_each (e, d)
+			if (!map_put(keys, e->key, e))
+				return no_memory(w);
 	return map_put(keys, key, v) || no_memory(w);
 }
 

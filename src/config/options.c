@@ -134,12 +134,12 @@ static void set_key(struct reader *r, struct options *o, struct str key, const s
 		diag_hint(r->diags, "did you mean \"postern.%s\"?", near);
 }
 
-/* Structs in a layer are names in parts: {postern: {lua: {on_error: fail}}} is postern.lua.on_error. */
+/* Structs in a layer are names in parts: {postern: {lua: {on_error: fail}}} is
+ * postern.lua.on_error. */
 static void walk(struct reader *r, struct options *o, struct str prefix, const struct doc *d,
 		 unsigned depth, bool *told)
 {
-	doc_each(e, d)
-	{
+	doc_each (e, d) {
 		char key[256];
 		int n = snprintf(key, sizeof key, "%.*s%s%.*s", STR_ARG(prefix),
 				 prefix.n ? "." : "", e->key.n > 128 ? 128 : (int)e->key.n,
@@ -169,8 +169,7 @@ void options_read(struct reader *r, const struct doc *bootstrap, const struct st
 	defaults(out);
 	const struct doc *layers = read_field(read_field(bootstrap, "layered_runtime"), "layers");
 	if (layers && layers->kind == DOC_LIST)
-		doc_each(layer, layers)
-		{
+		doc_each (layer, layers) {
 			const struct doc *s = read_field(layer, "static_layer");
 			if (s && s->kind == DOC_MAP)
 				walk(r, out, STR(""), s, 0, &told);

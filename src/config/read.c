@@ -17,7 +17,8 @@ static void no_memory(struct reader *r)
 	diag_at(r->diags, DIAG_ERROR, (struct doc_place){0}, "out of memory");
 }
 
-/* The schema check has reported wrong types; here only so that none passes where it did not look. */
+/* The schema check has reported wrong types; here only so that none passes where it did not
+ * look. */
 static void wrong_type(struct reader *r, const struct doc *v, const char *wanted)
 {
 	if (r->diags->errors == 0)
@@ -171,8 +172,7 @@ struct str *read_strs(struct reader *r, const struct doc *d, const char *field, 
 		no_memory(r);
 		return NULL;
 	}
-	doc_each(c, v)
-	{
+	doc_each (c, v) {
 		struct str s = read_str(r, c, NULL);
 		if (s.p)
 			out[(*n)++] = s;

@@ -41,7 +41,8 @@ const struct regex *read_regex(struct reader *r, const struct doc *d)
 	return rx;
 }
 
-/* ".*wp=1.*" and its like are plain searches; a compiled expression costs 25 to 100 ns each time. False: a real expression. */
+/* ".*wp=1.*" and its like are plain searches; a compiled expression costs 25 to 100 ns each
+ * time. False: a real expression. */
 static bool regex_is_plain(struct str p, char *out, struct string_match *m)
 {
 	bool head = false, tail = false;
@@ -287,15 +288,16 @@ static unsigned read_ops(struct reader *r, const struct doc *d, const char *add,
 		return 0;
 	}
 	if (x && x->kind == DOC_LIST)
-		doc_each(c, x)
-		{
+		doc_each (c, x) {
 			struct str name = read_str_needed(r, c, NULL);
 			if (name.p && name_may_change(r, c, name))
 				(*out)[n++] =
 					(struct header_op){.action = HEADER_REMOVE, .name = name};
 		}
 	if (a && a->kind == DOC_LIST)
-		doc_each(c, a) if (read_header_op(r, c, &(*out)[n])) n++;
+		doc_each (c, a)
+			if (read_header_op(r, c, &(*out)[n]))
+				n++;
 	return n;
 }
 

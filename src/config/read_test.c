@@ -291,7 +291,8 @@ static void fields(void)
 	end(&b, "");
 
 	begin(&b, "- {name: ''}\n- {name: a b}\n- {string_match: {}}\n");
-	doc_each(e, b.root) must(!read_field_match(&b.r, e, &m));
+	doc_each (e, b.root)
+		must(!read_field_match(&b.r, e, &m));
 	must(b.diags.errors == 3);
 	end(&b, "E 1:10 [0].name: must not be empty\nE 2:10 [1].name: is no header name\n"
 		"E 3:3 [2]: name is missing");

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A JSON number (RFC 8259 6); strtod alone takes blanks, hexadecimal, "nan" and the locale's point. */
+/* A JSON number (RFC 8259 6); strtod alone takes blanks, hexadecimal, "nan" and the locale's
+ * point. */
 static bool number_of(struct str s, double *out)
 {
 	char z[64];

@@ -17,7 +17,8 @@ bool scalar_double(const struct doc *d, double *out);
 /* "1.5s": digits, at most nine decimals, "s"; *us is rounded up, so that the shortest time is not 0, and keeps its sign.
  * False: *hint is "" or what was probably meant ("90s" for "1.5m"), in 24 bytes. */
 bool scalar_duration(struct str s, int64_t *us, char hint[24]);
-/* Standard or URL-safe base64, padding optional. out has room for 3 * (in.n / 4) + 3 bytes, or is NULL: only checked. */
+/* Standard or URL-safe base64, padding optional. out has room for 3 * (in.n / 4) + 3 bytes, or
+ * is NULL: only checked. */
 bool scalar_base64(struct str in, char *out, size_t *n);
 /* What the document holds, for messages: "a string", "a list", ... */
 const char *scalar_what(const struct doc *d);

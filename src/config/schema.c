@@ -20,7 +20,8 @@ static void check_message(struct check *c, const struct doc *d, const struct sch
 			  bool any);
 static void check_any(struct check *c, const struct doc *d, bool optional);
 
-/* True the first time; once the table is full every time, the diags bound their number themselves. */
+/* True the first time; once the table is full every time, the diags bound their number
+ * themselves. */
 static bool first_time(struct check *c, const void *what)
 {
 	for (unsigned i = 0; i < c->ntold; i++)
@@ -192,7 +193,8 @@ static void check_data(struct check *c, const struct doc *d)
 	if (d->kind == DOC_NUMBER && !isfinite(d->number))
 		diag_add(c->diags, DIAG_ERROR, d, "must be a finite number");
 	else if (d->kind == DOC_LIST || d->kind == DOC_MAP)
-		doc_each(e, d) check_data(c, e);
+		doc_each (e, d)
+			check_data(c, e);
 }
 
 static void check_value(struct check *c, const struct doc *d, const struct schema_field *f,
@@ -251,8 +253,7 @@ static void check_shape(struct check *c, const struct doc *d, const struct schem
 							       : "put it in brackets");
 			return;
 		}
-		doc_each(e, d)
-		{
+		doc_each (e, d) {
 			if (e->kind == DOC_NULL)
 				diag_add(c->diags, DIAG_ERROR, e, "a list cannot hold null here");
 			else
@@ -263,8 +264,7 @@ static void check_shape(struct check *c, const struct doc *d, const struct schem
 			wrong(c, d, "a map");
 			return;
 		}
-		doc_each(e, d)
-		{
+		doc_each (e, d) {
 			if (e->kind == DOC_NULL)
 				diag_add(c->diags, DIAG_ERROR, e, "a map cannot hold null here");
 			else
@@ -380,7 +380,8 @@ static void judge(struct check *c, const struct doc *d, const struct schema_fiel
 		at_key(c, DIAG_NOTICE, d, "is deprecated in Envoy's API, and works");
 }
 
-/* is_optional of an HTTP filter or a per-route configuration: a type that is not known may be left out. */
+/* is_optional of an HTTP filter or a per-route configuration: a type that is not known may be
+ * left out. */
 static bool is_optional(const struct doc *d, const struct schema_message *m)
 {
 	const struct doc *o = m == &schema_msg_http_filter || m == &schema_msg_filter_config
@@ -394,8 +395,7 @@ static void check_fields(struct check *c, const struct doc *d, const struct sche
 {
 	const struct doc *seen[FIELDS_MAX] = {NULL}, *chosen[16] = {NULL};
 	bool optional = is_optional(d, m);
-	doc_each(e, d)
-	{
+	doc_each (e, d) {
 		if (any && str_eq(e->key, STR("@type")))
 			continue;
 		const struct schema_field *f = schema_field_of(m, e->key);
@@ -470,7 +470,8 @@ static void unknown_type(struct check *c, const struct doc *t, struct str type, 
 	int shown = type.n > 200 ? 200 : (int)type.n;
 	if (c->lenient)
 		return; /* data of a type we do not look into */
-	/* Of a package only the name is known: a slip of the finger in one of ours looks like one more type of it. */
+	/* Of a package only the name is known: a slip of the finger in one of ours looks like
+	 * one more type of it. */
 	const char *near =
 		!why || !why[0] ? nearest_type(type, why ? 2 : (unsigned)(type.n / 6) + 1) : NULL;
 	if (why && !near) {
@@ -498,8 +499,9 @@ static void check_typed_struct(struct check *c, const struct doc *d, bool option
 		unknown_type(c, t, without_host(t->text), optional);
 	else if (v && v->kind != DOC_NULL)
 		check_message(c, v, m, false);
-	doc_each(e, d) if (e != t && e != v && !str_eq(e->key, STR("@type")))
-		at_key(c, DIAG_ERROR, e, "unknown field of TypedStruct");
+	doc_each (e, d)
+		if (e != t && e != v && !str_eq(e->key, STR("@type")))
+			at_key(c, DIAG_ERROR, e, "unknown field of TypedStruct");
 }
 
 static void check_any(struct check *c, const struct doc *d, bool optional)

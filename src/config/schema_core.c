@@ -1,4 +1,5 @@
-/* src/config/schema_core.c: messages used in several places. Numbers, types, oneofs as in Envoy 1.40. */
+/* src/config/schema_core.c: messages used in several places. Numbers, types, oneofs as in Envoy
+ * 1.40. */
 #include "config/schema_int.h"
 
 static const char *const e_protocol[] = {"TCP", "UDP", NULL};

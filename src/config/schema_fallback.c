@@ -1,4 +1,5 @@
-/* src/config/schema_fallback.c: the fallback policy's messages, our own. Durations are texts: "5s", "150ms", "10m". */
+/* src/config/schema_fallback.c: the fallback policy's messages, our own. Durations are texts:
+ * "5s", "150ms", "10m". */
 #include "config/schema_int.h"
 
 static const char *const e_on_primary[] = {"PASS", "FALLBACK", NULL};
@@ -8,39 +9,46 @@ static const char *const e_memory[] = {"OFF", "HINT", "TRUST", NULL};
 static const char *const e_compare[] = {"status", "headers", "body", NULL};
 
 static const struct schema_field fallback_origin_fields[] = {
-	F(1, cluster, TYPE(STRING)), F(2, header_timeout, TYPE(STRING)), F(3, host_rewrite, TYPE(STRING)), F(4, keep_primary, LIST, TYPE(UINT32)), END};
+	F(1, cluster, TYPE(STRING)), F(2, header_timeout, TYPE(STRING)),
+	F(3, host_rewrite, TYPE(STRING)), F(4, keep_primary, LIST, TYPE(UINT32)), END};
 MESSAGE(fallback_origin, "postern.filters.http.fallback.v1.Fallback.Origin");
 
-static const struct schema_field fallback_match_fields[] = {F(1, name, TYPE(STRING)),
-							    F(2, exact, TYPE(STRING), ONEOF(1)),
-							    F(3, prefix, TYPE(STRING), ONEOF(1)),
-							    F(4, present, TYPE(BOOL), ONEOF(1)),
-							    F(5, safe_regex, MSG(regex_matcher), ONEOF(1)),
-							    END};
+static const struct schema_field fallback_match_fields[] = {
+	F(1, name, TYPE(STRING)),
+	F(2, exact, TYPE(STRING), ONEOF(1)),
+	F(3, prefix, TYPE(STRING), ONEOF(1)),
+	F(4, present, TYPE(BOOL), ONEOF(1)),
+	F(5, safe_regex, MSG(regex_matcher), ONEOF(1)),
+	END};
 MESSAGE(fallback_match, "postern.filters.http.fallback.v1.Fallback.Match");
 
 static const struct schema_field fallback_override_fields[] = {
-	F(1, query, MSG(fallback_match), ONEOF(1)), F(2, cookie, MSG(fallback_match), ONEOF(1)), F(3, header, MSG(fallback_match), ONEOF(1)), END};
+	F(1, query, MSG(fallback_match), ONEOF(1)), F(2, cookie, MSG(fallback_match), ONEOF(1)),
+	F(3, header, MSG(fallback_match), ONEOF(1)), END};
 MESSAGE(fallback_override, "postern.filters.http.fallback.v1.Fallback.Override");
 
-static const struct schema_field fallback_body_fields[] = {
-	F(1, memory_bytes, TYPE(UINT64)), F(2, spool_bytes, TYPE(UINT64)), F(3, directory, TYPE(STRING)), END};
+static const struct schema_field fallback_body_fields[] = {F(1, memory_bytes, TYPE(UINT64)),
+							   F(2, spool_bytes, TYPE(UINT64)),
+							   F(3, directory, TYPE(STRING)), END};
 MESSAGE(fallback_body, "postern.filters.http.fallback.v1.Fallback.RequestBody");
 
-static const struct schema_field fallback_memory_fields[] = {F(1, mode, ENUM(e_memory)),
-							     F(2, miss_ttl, TYPE(STRING)),
-							     F(3, both_miss_ttl, TYPE(STRING)),
-							     F(4, max_entries, TYPE(UINT32)),
-							     F(5, hedge_after, TYPE(STRING)),
-							     F(6, hint_budget, TYPE(UINT32)),
-							     F(7, never_remember_cookies, LIST, TYPE(STRING)),
-							     END};
+static const struct schema_field fallback_memory_fields[] = {
+	F(1, mode, ENUM(e_memory)),
+	F(2, miss_ttl, TYPE(STRING)),
+	F(3, both_miss_ttl, TYPE(STRING)),
+	F(4, max_entries, TYPE(UINT32)),
+	F(5, hedge_after, TYPE(STRING)),
+	F(6, hint_budget, TYPE(UINT32)),
+	F(7, never_remember_cookies, LIST, TYPE(STRING)),
+	END};
 MESSAGE(fallback_memory, "postern.filters.http.fallback.v1.Fallback.Memory");
 
-static const struct schema_field fallback_breaker_fields[] = {F(1, failures, TYPE(UINT32)), F(2, open, TYPE(STRING)), END};
+static const struct schema_field fallback_breaker_fields[] = {F(1, failures, TYPE(UINT32)),
+							      F(2, open, TYPE(STRING)), END};
 MESSAGE(fallback_breaker, "postern.filters.http.fallback.v1.Fallback.Breaker");
 
-static const struct schema_field fallback_shadow_fields[] = {F(1, percent, TYPE(UINT32)), F(2, compare, LIST, ENUM(e_compare)), END};
+static const struct schema_field fallback_shadow_fields[] = {
+	F(1, percent, TYPE(UINT32)), F(2, compare, LIST, ENUM(e_compare)), END};
 MESSAGE(fallback_shadow, "postern.filters.http.fallback.v1.Fallback.Shadow");
 
 /* clang-format off */
@@ -70,10 +78,14 @@ MESSAGE(fallback_shadow, "postern.filters.http.fallback.v1.Fallback.Shadow");
 	F(23, mark_request, TYPE(BOOL))
 /* clang-format on */
 
-static const struct schema_field fallback_fields[] = {COMMON, F(24, stat_prefix, TYPE(STRING)), F(25, top_paths, TYPE(UINT32)), END};
+static const struct schema_field fallback_fields[] = {COMMON, F(24, stat_prefix, TYPE(STRING)),
+						      F(25, top_paths, TYPE(UINT32)), END};
 MESSAGE(fallback, "postern.filters.http.fallback.v1.Fallback");
 
 static const struct schema_field fallback_route_fields[] = {
-	COMMON, F(24, stat_prefix, TYPE(STRING), REFUSED("one policy has one name, whatever the route")),
-	F(25, top_paths, TYPE(UINT32), REFUSED("one policy has one list of paths, whatever the route")), F(26, disabled, TYPE(BOOL)), END};
+	COMMON,
+	F(24, stat_prefix, TYPE(STRING), REFUSED("one policy has one name, whatever the route")),
+	F(25, top_paths, TYPE(UINT32),
+	  REFUSED("one policy has one list of paths, whatever the route")),
+	F(26, disabled, TYPE(BOOL)), END};
 MESSAGE(fallback_route, "postern.filters.http.fallback.v1.FallbackPerRoute");

@@ -1,4 +1,5 @@
-/* src/config/schema_hcm.c: the HTTP connection manager and access logs. Numbers, types, oneofs as in Envoy 1.40. */
+/* src/config/schema_hcm.c: the HTTP connection manager and access logs. Numbers, types, oneofs
+ * as in Envoy 1.40. */
 #include "config/schema_int.h"
 
 static const char *const e_codec_type[] = {"AUTO", "HTTP1", "HTTP2", "HTTP3", NULL};

@@ -1,4 +1,5 @@
-/* src/config/schema_listener.c: listeners and filter chains. Numbers, types, oneofs as in Envoy 1.40. */
+/* src/config/schema_listener.c: listeners and filter chains. Numbers, types, oneofs as in Envoy
+ * 1.40. */
 #include "config/schema_int.h"
 
 static const char *const e_drain_type[] = {"DEFAULT", "MODIFY_ONLY", NULL};

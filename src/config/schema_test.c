@@ -1,4 +1,5 @@
-/* src/config/schema_test.c: mistakes and what is said about them; and that the tables are in order. */
+/* src/config/schema_test.c: mistakes and what is said about them; and that the tables are in
+ * order. */
 #include "config/options_int.h"
 #include "config/schema_int.h"
 #include "config/test_int.h"
@@ -261,7 +262,8 @@ static void canonical(void)
 	must(schema_find(STR("")) == NULL);
 }
 
-/* Every row well formed, every number and name once, every old name pointing at something there is. */
+/* Every row well formed, every number and name once, every old name pointing at something there
+ * is. */
 static void tables(void)
 {
 	unsigned fields = 0, messages = 0;

@@ -26,7 +26,8 @@ static inline char *test_json(const struct doc *d, bool mask)
 	return out;
 }
 
-/* "LEVEL LINE:COLUMN PATH: TEXT (HINT)" for each, in the order given, lines joined by "\n". free() it. */
+/* "LEVEL LINE:COLUMN PATH: TEXT (HINT)" for each, in the order given, lines joined by "\n".
+ * free() it. */
 static inline char *test_diags(const struct diags *d)
 {
 	char *out = NULL;

@@ -2,8 +2,8 @@
  *
  * The scanner is fed event by event so that depth (64), nodes (1,000,000 after aliases) and input (16 MiB) are bounded before
  * memory is spent. Plain scalars are resolved by YAML 1.1 rules as Go's YAML-to-JSON does. */
-#include "base/must.h"
 #include "base/map.h"
+#include "base/must.h"
 #include "config/config.h"
 #include "config/doc_int.h"
 #include "config/scalar_int.h"
@@ -309,7 +309,9 @@ static bool key_note(struct composer *c, struct frame *f, struct doc *child)
 	if (f->d->n <= KEYS_LINEAR)
 		return true;
 	if (f->keys.n == 0)
-		doc_each(e, f->d) if (!map_put(&f->keys, e->key, e)) return no_memory(c);
+		doc_each (e, f->d)
+			if (!map_put(&f->keys, e->key, e))
+				return no_memory(c);
 	return map_put(&f->keys, child->key, child) || no_memory(c);
 }
 
@@ -461,8 +463,7 @@ static bool merge_one(struct composer *c, struct frame *f, const struct doc *fro
 {
 	if (from->kind != DOC_MAP)
 		return fail(c, from->at, "only maps can be merged with <<");
-	doc_each(e, from)
-	{
+	doc_each (e, from) {
 		if (key_taken(f, e->key))
 			continue;
 		struct doc *d = copy(c, e, e->at);
@@ -480,7 +481,8 @@ static bool on_end(struct composer *c)
 	struct frame *f = &c->stack[c->depth - 1];
 	bool ok = true;
 	if (f->merge && f->merge->kind == DOC_LIST) {
-		doc_each(e, f->merge) ok = ok && merge_one(c, f, e);
+		doc_each (e, f->merge)
+			ok = ok && merge_one(c, f, e);
 	} else if (f->merge) {
 		ok = merge_one(c, f, f->merge);
 	}

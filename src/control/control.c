@@ -12,7 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* A writer that replaces several files should be seen once: wait this long after the last change. */
+/* A writer that replaces several files should be seen once: wait this long after the last
+ * change. */
 #define SETTLE_US 200000ull
 
 struct watched_file {
@@ -71,7 +72,8 @@ static void watch_directory(struct control *c, const char *path)
 		strcpy(dir, ".");
 	else if (n == 0)
 		strcpy(dir, "/");
-	inotify_add_watch(c->inotify.fd, dir, IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE | IN_CREATE | IN_ONLYDIR);
+	inotify_add_watch(c->inotify.fd, dir,
+			  IN_CLOSE_WRITE | IN_MOVED_TO | IN_DELETE | IN_CREATE | IN_ONLYDIR);
 }
 
 static void remember_files(struct control *c, const struct model *m)
@@ -99,7 +101,9 @@ static bool files_changed(const struct control *c)
 		struct watched_file now = {.path = c->files[i].path};
 		stamp(&now);
 		const struct watched_file *old = &c->files[i];
-		if (now.size != old->size || now.inode != old->inode || now.mtime.tv_sec != old->mtime.tv_sec || now.mtime.tv_nsec != old->mtime.tv_nsec)
+		if (now.size != old->size || now.inode != old->inode ||
+		    now.mtime.tv_sec != old->mtime.tv_sec ||
+		    now.mtime.tv_nsec != old->mtime.tv_nsec)
 			return true;
 	}
 	return false;
@@ -152,8 +156,10 @@ static void log_diags(const struct diags *d)
 		return;
 	diags_print(d, f);
 	fclose(f);
-	for (line = text ? strtok_r(text, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest))
-		log_line(LOG_CONFIG, strstr(line, ": error: ") ? LOG_ERROR : LOG_WARNING, "%s", line);
+	for (line = text ? strtok_r(text, "\n", &rest) : NULL; line;
+	     line = strtok_r(NULL, "\n", &rest))
+		log_line(LOG_CONFIG, strstr(line, ": error: ") ? LOG_ERROR : LOG_WARNING, "%s",
+			 line);
 	free(text);
 }
 
@@ -167,7 +173,8 @@ bool control_reload(struct control *c)
 		c->status.reloads++;
 		c->status.error[0] = 0;
 		stat_add(c->reloads, 1);
-		log_line(LOG_CONFIG, LOG_INFO, "configuration %llu is in force", (unsigned long long)m->generation);
+		log_line(LOG_CONFIG, LOG_INFO, "configuration %llu is in force",
+			 (unsigned long long)m->generation);
 		publish(c, m);
 	} else {
 		c->status.rejected++;
@@ -176,11 +183,13 @@ bool control_reload(struct control *c)
 		while (first && first->level != DIAG_ERROR)
 			first = first->next;
 		if (first)
-			snprintf(c->status.error, sizeof c->status.error, "%s:%u:%u: %.*s", first->at.file ? first->at.file : "", first->at.line,
+			snprintf(c->status.error, sizeof c->status.error, "%s:%u:%u: %.*s",
+				 first->at.file ? first->at.file : "", first->at.line,
 				 first->at.column, STR_ARG(first->text));
 		else
 			snprintf(c->status.error, sizeof c->status.error, "no memory");
-		log_line(LOG_CONFIG, LOG_ERROR, "configuration rejected, the old one stays: %s", c->status.error);
+		log_line(LOG_CONFIG, LOG_ERROR, "configuration rejected, the old one stays: %s",
+			 c->status.error);
 		for (unsigned i = 0; i < c->nfiles; i++)
 			stamp(&c->files[i]); /* not again for the same mistake */
 	}
@@ -188,8 +197,9 @@ bool control_reload(struct control *c)
 	return m != NULL;
 }
 
-struct control *control_start(struct loop *l, const struct config_source *src, const struct filter_type *const *types, const struct control_hooks *hooks,
-			      bool watch_files, struct diags *d)
+struct control *control_start(struct loop *l, const struct config_source *src,
+			      const struct filter_type *const *types,
+			      const struct control_hooks *hooks, bool watch_files, struct diags *d)
 {
 	struct control *c = mem_zalloc(MEM_CONFIG, sizeof *c);
 	if (!c)
@@ -207,7 +217,8 @@ struct control *control_start(struct loop *l, const struct config_source *src, c
 	if (watch_files) {
 		int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 		if (fd < 0)
-			log_line(LOG_CONFIG, LOG_WARNING, "files are not watched: %s", strerror(errno));
+			log_line(LOG_CONFIG, LOG_WARNING, "files are not watched: %s",
+				 strerror(errno));
 		else if (!watch_add(l, &c->inotify, fd, WATCH_READ))
 			close(fd);
 		else

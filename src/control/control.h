@@ -17,15 +17,16 @@ struct control_hooks {
 	void *arg;
 };
 struct control_status {
-	uint64_t reloads, rejected;	/* since start */
-	uint64_t generation;		/* of the published model */
-	char error[512];		/* why the last attempt was rejected; "" when it was not */
+	uint64_t reloads, rejected; /* since start */
+	uint64_t generation;        /* of the published model */
+	char error[512];            /* why the last attempt was rejected; "" when it was not */
 };
 
 /* Compiles and prepares the first model and publishes it. NULL: errors in d (printed by the caller). src and what it points to live as long as
  * the process. watch_files: a changed file (configuration, certificate, script) reloads by itself. */
-struct control *control_start(struct loop *l, const struct config_source *src, const struct filter_type *const *types, const struct control_hooks *hooks,
-			      bool watch_files, struct diags *d);
+struct control *control_start(struct loop *l, const struct config_source *src,
+			      const struct filter_type *const *types,
+			      const struct control_hooks *hooks, bool watch_files, struct diags *d);
 /* Now. False: the old model stays, the reasons are logged and kept in the status. */
 bool control_reload(struct control *c);
 void control_status(const struct control *c, struct control_status *out);

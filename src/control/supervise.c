@@ -60,7 +60,10 @@ static void receive(int channel)
 			struct cmsghdr align;
 		} control;
 		struct iovec iov = {address, sizeof address};
-		struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+		struct msghdr m = {.msg_iov = &iov,
+				   .msg_iovlen = 1,
+				   .msg_control = control.bytes,
+				   .msg_controllen = sizeof control.bytes};
 		ssize_t n = recvmsg(channel, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 		if (n <= 0)
 			return;
@@ -100,7 +103,8 @@ static void sleep_ms(long ms)
 /* Until the child ends; its wait status. *stopping: we were told to stop. */
 static int attend(pid_t child, int channel, int signals, bool *stopping)
 {
-	struct pollfd fds[2] = {{.fd = signals, .events = POLLIN}, {.fd = channel, .events = POLLIN}};
+	struct pollfd fds[2] = {{.fd = signals, .events = POLLIN},
+				{.fd = channel, .events = POLLIN}};
 	for (;;) {
 		int status;
 		if (poll(fds, 2, 1000) < 0 && errno != EINTR)
@@ -164,7 +168,9 @@ int supervise(int *channel, bool (*inherit)(const char *address, int fd))
 			return WEXITSTATUS(status);
 		if (stopping)
 			return 128 + WTERMSIG(status);
-		fprintf(stderr, "postern: the worker process died by signal %d (%s); starting it again\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		fprintf(stderr,
+			"postern: the worker process died by signal %d (%s); starting it again\n",
+			WTERMSIG(status), strsignal(WTERMSIG(status)));
 		sleep_ms(now_ms() - began < SOON_MS ? SLOW_MS : RESTART_MS);
 	}
 }

@@ -36,7 +36,11 @@ static const struct route *lenient_route(struct exchange *ex)
 	ptrdiff_t m = path_normalize(copy, n, true, ex->hcm->merge_slashes, false, &slash);
 	if (m < 0)
 		return NULL;
-	struct route_ask ask = {.head = &ex->req.head, .path = {copy, (size_t)m}, .query = ex->query, .tls = ex->peer->tls, .random = ex->random};
+	struct route_ask ask = {.head = &ex->req.head,
+				.path = {copy, (size_t)m},
+				.query = ex->query,
+				.tls = ex->peer->tls,
+				.random = ex->random};
 	return route_match(ex->vhost, &ask);
 }
 
@@ -58,7 +62,8 @@ static bool normalize(struct exchange *ex)
 	bool dirty = !c->normalize_path;
 	for (size_t i = 0; c->normalize_path && i < path.n && !dirty; i++) {
 		char ch = path.p[i];
-		dirty = ch == '%' || ch == '\\' || (ch == '.' && i && path.p[i - 1] == '/') || (ch == '/' && i && path.p[i - 1] == '/');
+		dirty = ch == '%' || ch == '\\' || (ch == '.' && i && path.p[i - 1] == '/') ||
+			(ch == '/' && i && path.p[i - 1] == '/');
 	}
 	if (!dirty)
 		return true;
@@ -68,8 +73,10 @@ static bool normalize(struct exchange *ex)
 		return false;
 	}
 	memcpy(copy, path.p, path.n);
-	bool unescape = c->escaped_slashes == SLASHES_UNESCAPE_REDIRECT || c->escaped_slashes == SLASHES_UNESCAPE_FORWARD;
-	ptrdiff_t n = path_normalize(copy, path.n, c->normalize_path, c->merge_slashes, unescape, &slash);
+	bool unescape = c->escaped_slashes == SLASHES_UNESCAPE_REDIRECT ||
+			c->escaped_slashes == SLASHES_UNESCAPE_FORWARD;
+	ptrdiff_t n =
+		path_normalize(copy, path.n, c->normalize_path, c->merge_slashes, unescape, &slash);
 	if (n < 0) {
 		if (!c->normalize_path)
 			return true;
@@ -160,7 +167,8 @@ static bool looks_like_ip(struct str s)
 		char c = s.p[i];
 		colon |= c == ':';
 		dot |= c == '.';
-		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || c == ':' || c == '.'))
+		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') ||
+		      c == ':' || c == '.'))
 			return false;
 	}
 	return colon || dot;
@@ -182,7 +190,8 @@ static bool forwarded(struct exchange *ex)
 			struct str ip = address_only(ex->peer->remote);
 			struct str v = ip;
 			if (xff.n) {
-				v = arena_printf(&ex->arena, "%.*s,%.*s", STR_ARG(xff), STR_ARG(ip));
+				v = arena_printf(&ex->arena, "%.*s,%.*s", STR_ARG(xff),
+						 STR_ARG(ip));
 				ok &= v.p != NULL;
 			}
 			ok = ok && head_set_id(h, FIELD_X_FORWARDED_FOR, v);
@@ -191,13 +200,16 @@ static bool forwarded(struct exchange *ex)
 		from = xff_from_right(xff, c->xff_trusted_hops);
 	}
 	if (from.p && looks_like_ip(from)) {
-		ex->remote = arena_printf(&ex->arena, memchr(from.p, ':', from.n) ? "[%.*s]:0" : "%.*s:0", STR_ARG(from));
+		ex->remote = arena_printf(&ex->arena,
+					  memchr(from.p, ':', from.n) ? "[%.*s]:0" : "%.*s:0",
+					  STR_ARG(from));
 		ok &= ex->remote.p != NULL;
 	}
 	struct str scheme = ex->peer->tls ? STR("https") : STR("http");
 	if (c->http_scheme.p)
 		scheme = c->http_scheme;
-	if ((c->use_remote_address && c->xff_trusted_hops == 0) || !head_has(h, FIELD_X_FORWARDED_PROTO)) {
+	if ((c->use_remote_address && c->xff_trusted_hops == 0) ||
+	    !head_has(h, FIELD_X_FORWARDED_PROTO)) {
 		ok = ok && head_set_id(h, FIELD_X_FORWARDED_PROTO, scheme);
 	} else {
 		struct str proto = head_value(h, FIELD_X_FORWARDED_PROTO);
@@ -208,14 +220,17 @@ static bool forwarded(struct exchange *ex)
 }
 
 /* Fields that only a gateway inside may set; from an edge's clients they are not believed. */
-static const enum field_id internal_fields[] = {FIELD_X_ENVOY_INTERNAL, FIELD_X_ENVOY_RETRY_ON, FIELD_X_ENVOY_MAX_RETRIES, FIELD_X_ENVOY_TIMEOUT,
-						FIELD_X_ENVOY_TRY_TIMEOUT, FIELD_X_ENVOY_EXPECTED_TIMEOUT, FIELD_X_ENVOY_ORIGINAL_PATH};
+static const enum field_id internal_fields[] = {
+	FIELD_X_ENVOY_INTERNAL,     FIELD_X_ENVOY_RETRY_ON,    FIELD_X_ENVOY_MAX_RETRIES,
+	FIELD_X_ENVOY_TIMEOUT,      FIELD_X_ENVOY_TRY_TIMEOUT, FIELD_X_ENVOY_EXPECTED_TIMEOUT,
+	FIELD_X_ENVOY_ORIGINAL_PATH};
 
 static void drop_internal(struct head *h)
 {
 	uint64_t any[2] = {0, 0};
 #pragma GCC unroll 16
-	for (size_t i = 0; i < sizeof internal_fields / sizeof *internal_fields; i++) /* the compiler adds them up */
+	for (size_t i = 0; i < sizeof internal_fields / sizeof *internal_fields;
+	     i++) /* the compiler adds them up */
 		any[internal_fields[i] / 64] |= (uint64_t)1 << internal_fields[i] % 64;
 	if (__builtin_expect(!(h->has[0] & any[0]) && !(h->has[1] & any[1]), 1))
 		return;
@@ -232,7 +247,8 @@ static bool identity(struct exchange *ex)
 	if (c->use_remote_address)
 		drop_internal(h);
 	if (id && (!c->use_remote_address || c->preserve_request_id || !c->generate_request_id)) {
-		size_t n = id->value_n < sizeof ex->request_id - 1 ? id->value_n : sizeof ex->request_id - 1;
+		size_t n = id->value_n < sizeof ex->request_id - 1 ? id->value_n
+								   : sizeof ex->request_id - 1;
 		memcpy(ex->request_id, id->value_p, n);
 	} else if (c->generate_request_id) {
 		make_request_id(ex);
@@ -241,7 +257,9 @@ static bool identity(struct exchange *ex)
 	}
 	if (c->via.p) {
 		struct str via = head_value(h, FIELD_VIA);
-		struct str v = via.n ? arena_printf(&ex->arena, "%.*s, %.*s", STR_ARG(via), STR_ARG(c->via)) : c->via;
+		struct str v = via.n ? arena_printf(&ex->arena, "%.*s, %.*s", STR_ARG(via),
+						    STR_ARG(c->via))
+				     : c->via;
 		if (!v.p || !head_set_id(h, FIELD_VIA, v))
 			return false;
 	}
@@ -326,29 +344,36 @@ void edge_request(struct exchange *ex)
 	}
 	if (ex->underscores && c->underscores != UNDERSCORES_ALLOW && !underscores(ex))
 		return;
-	if ((c->strip_any_port || c->strip_matching_port || c->strip_trailing_dot) && !strip_authority(ex)) {
+	if ((c->strip_any_port || c->strip_matching_port || c->strip_trailing_dot) &&
+	    !strip_authority(ex)) {
 		refuse(ex, 503, failure_infos[FAILED_MEMORY].details);
 		return;
 	}
-	if ((c->normalize_path || c->merge_slashes || c->escaped_slashes != SLASHES_KEEP) && !normalize(ex))
+	if ((c->normalize_path || c->merge_slashes || c->escaped_slashes != SLASHES_KEEP) &&
+	    !normalize(ex))
 		return;
 	if (!forwarded(ex) || !identity(ex)) {
 		refuse(ex, 503, failure_infos[FAILED_MEMORY].details);
 		return;
 	}
-	if (__builtin_expect(head_has(h, FIELD_X_FORWARDED_CLIENT_CERT) || c->xfcc > XFCC_FORWARD_ONLY, 0) && !xfcc_request(ex)) {
+	if (__builtin_expect(
+		    head_has(h, FIELD_X_FORWARDED_CLIENT_CERT) || c->xfcc > XFCC_FORWARD_ONLY, 0) &&
+	    !xfcc_request(ex)) {
 		refuse(ex, 503, failure_infos[FAILED_MEMORY].details);
 		return;
 	}
-	h->touched = false; /* the codec has checked the pseudo fields; who changes them now is checked by the router */
+	/* the codec has checked the pseudo fields; who changes them now is checked by the router */
+	h->touched = false;
 	const struct route *r = exch_route(ex);
 	uint64_t most = c->max_stream_duration_us;
 	if (r && r->has_max_duration)
 		most = r->max_duration_us;
 	if (most)
 		ex->deadline_us[DEADLINE_DURATION] = ex->began_us + most;
-	if (ex->path_only.p && path_has_dot_params(ex->path_only) && /* ..; and .; : servlet containers take them for dot segments */
-	    (c->strict_path || ex->model->options.strict_path || guards(r) || guards(lenient_route(ex))))
+	/* ..; and .; : servlet containers take them for dot segments */
+	if (ex->path_only.p && path_has_dot_params(ex->path_only) &&
+	    (c->strict_path || ex->model->options.strict_path || guards(r) ||
+	     guards(lenient_route(ex))))
 		refuse(ex, 400, "path_semicolon");
 }
 
@@ -360,13 +385,15 @@ void edge_response(struct exchange *ex)
 		return;
 	ex->answer_edge_done = true;
 	/* A script may have removed or spoilt the status (robustness.md L8). */
-	if (h->status < 100 || h->status > 599 || (h->status < 200 && h->status != 101) || (h->status == 101 && !ex->tunnel)) {
+	if (h->status < 100 || h->status > 599 || (h->status < 200 && h->status != 101) ||
+	    (h->status == 101 && !ex->tunnel)) {
 		const struct failure_info *i = &failure_infos[FAILED_MISSING_STATUS];
 		reply_direct(ex, i->status, str_of(i->text), i->details, i->flag);
 		return;
 	}
 	bool ok = true;
-	if (c->server_mode == SERVER_OVERWRITE || (c->server_mode == SERVER_APPEND_IF_ABSENT && !head_has(h, FIELD_SERVER)))
+	if (c->server_mode == SERVER_OVERWRITE ||
+	    (c->server_mode == SERVER_APPEND_IF_ABSENT && !head_has(h, FIELD_SERVER)))
 		ok = head_set_id(h, FIELD_SERVER, c->server_name);
 	if (!head_has(h, FIELD_DATE)) {
 		char *d = arena_alloc(&ex->arena, 32);
@@ -377,10 +404,13 @@ void edge_response(struct exchange *ex)
 	}
 	if (c->via.p) {
 		struct str via = head_value(h, FIELD_VIA);
-		struct str v = via.n ? arena_printf(&ex->arena, "%.*s, %.*s", STR_ARG(via), STR_ARG(c->via)) : c->via;
+		struct str v = via.n ? arena_printf(&ex->arena, "%.*s, %.*s", STR_ARG(via),
+						    STR_ARG(c->via))
+				     : c->via;
 		ok &= v.p && head_set_id(h, FIELD_VIA, v);
 	}
-	if (c->always_request_id_in_response && ex->request_id[0] && !head_has(h, FIELD_X_REQUEST_ID))
+	if (c->always_request_id_in_response && ex->request_id[0] &&
+	    !head_has(h, FIELD_X_REQUEST_ID))
 		ok &= head_add_id(h, FIELD_X_REQUEST_ID, str_of(ex->request_id));
 	if (h->status == 204 || h->status == 304 || ex->is_head) {
 		/* RFC 9110 6.4.1: no content, whatever a filter put there */

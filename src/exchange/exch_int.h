@@ -6,11 +6,13 @@ enum { STAGE_HEAD, STAGE_LIVE, STAGE_OVER };
 enum { DEADLINE_REQUEST, DEADLINE_DURATION, DEADLINES };
 
 /* The filter at a walk position of a leg: answers pass the chain backwards. */
-static inline const struct filter_cfg *walk_filter(const struct exchange *ex, enum leg_kind k, unsigned at)
+static inline const struct filter_cfg *walk_filter(const struct exchange *ex, enum leg_kind k,
+						   unsigned at)
 {
 	return &ex->hcm->filters[k == LEG_REQUEST ? at : ex->nfilters - 1u - at];
 }
-static inline unsigned walk_position(const struct exchange *ex, enum leg_kind k, const struct filter_cfg *f)
+static inline unsigned walk_position(const struct exchange *ex, enum leg_kind k,
+				     const struct filter_cfg *f)
 {
 	return k == LEG_REQUEST ? f->index : ex->nfilters - 1u - f->index;
 }
@@ -21,7 +23,8 @@ void leg_pump_response(struct exchange *ex);
 /* Nothing can move: the head is through, and what has come in has gone out. */
 static inline bool leg_at_rest(const struct exchange *ex, const struct leg *leg)
 {
-	return leg->at == ex->nfilters && !leg->watched && !leg->batch_waiting && leg->in.n == 0 && leg->ended == leg->in_ended;
+	return leg->at == ex->nfilters && !leg->watched && !leg->batch_waiting && leg->in.n == 0 &&
+	       leg->ended == leg->in_ended;
 }
 void leg_reset(struct leg *leg);
 
@@ -35,7 +38,8 @@ void edge_response(struct exchange *ex);
 void exch_finish(struct exchange *ex);
 void exch_arm(struct exchange *ex);
 /* reply.c: puts a local answer into resp, past the filters when direct. */
-void reply_direct(struct exchange *ex, unsigned status, struct str text, const char *details, const char *flags);
+void reply_direct(struct exchange *ex, unsigned status, struct str text, const char *details,
+		  const char *flags);
 
 /* leg.c, exchange.c */
 bool gather_overflow(struct exchange *ex, enum leg_kind k);

@@ -1,9 +1,9 @@
 /* src/exchange/exchange.c: life of an exchange, from its first byte to its log line. */
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/must.h"
 #include "exchange/exch_int.h"
 #include "exchange/format.h"
-#include "base/hash.h"
 #include "obs/stats.h"
 #include <stdio.h>
 #include <unistd.h>
@@ -41,13 +41,15 @@ static struct exchange *exch_take(struct exch_env *env)
 	return ex;
 }
 
-struct exchange *exch_new(struct exch_env *env, const struct exch_port *port, void *port_data, const struct exch_peer *peer,
-			  const struct model *m, const struct hcm_cfg *hcm)
+struct exchange *exch_new(struct exch_env *env, const struct exch_port *port, void *port_data,
+			  const struct exch_peer *peer, const struct model *m,
+			  const struct hcm_cfg *hcm)
 {
 	struct exchange *ex = exch_take(env);
 	if (!ex)
 		return NULL;
-	memset((char *)ex + offsetof(struct exchange, next_spare), 0, sizeof *ex - offsetof(struct exchange, next_spare));
+	memset((char *)ex + offsetof(struct exchange, next_spare), 0,
+	       sizeof *ex - offsetof(struct exchange, next_spare));
 	ex->stage = STAGE_HEAD;
 	ex->env = env;
 	ex->port = port;
@@ -141,8 +143,10 @@ static void about(const void *arg, int fd)
 	const struct exchange *ex = arg;
 	char b[256];
 	struct str path = head_value(&ex->req.head, FIELD_PATH);
-	int n = snprintf(b, sizeof b, "exchange %llu stage %u %.*s %.*s req %u/%u resp %u/%u\n", (unsigned long long)ex->number, ex->stage,
-			 STR_ARG(head_value(&ex->req.head, FIELD_METHOD)), (int)(path.n > 120 ? 120 : path.n), path.p ? path.p : "", ex->req.at,
+	int n = snprintf(b, sizeof b, "exchange %llu stage %u %.*s %.*s req %u/%u resp %u/%u\n",
+			 (unsigned long long)ex->number, ex->stage,
+			 STR_ARG(head_value(&ex->req.head, FIELD_METHOD)),
+			 (int)(path.n > 120 ? 120 : path.n), path.p ? path.p : "", ex->req.at,
 			 ex->nfilters, ex->resp.at, ex->nfilters);
 	if (n > 0 && write(fd, b, (size_t)n < sizeof b ? (size_t)n : sizeof b - 1) < 0)
 		return;
@@ -167,7 +171,8 @@ static void run(struct task *t)
 		if (!ex->req.discard && !leg_at_rest(ex, &ex->req))
 			leg_pump_request(ex);
 		if (ex->pump_due && ex->stage == STAGE_LIVE && ex->nfilters) {
-			const struct filter_cfg *f = ex->source ? ex->source : &ex->hcm->filters[ex->nfilters - 1];
+			const struct filter_cfg *f =
+				ex->source ? ex->source : &ex->hcm->filters[ex->nfilters - 1];
 			ex->pump_due = false;
 			ex->pumping = true;
 			if (f->type->pump && (ex->source || ex->req.at == ex->nfilters))
@@ -290,7 +295,8 @@ void exch_request_broken(struct exchange *ex, unsigned status, const char *detai
 	chain_clear(&ex->req.in);
 	if (exch_answer_ready(ex) && (ex->head_sent || ex->resp.ended)) {
 		if (ex->resp.ended)
-			return; /* the answer is whole already: it goes out, then the connection closes */
+			/* the answer is whole already: it goes out, then the connection closes */
+			return;
 		ex->cut = true;
 		ex->details = detail;
 		ex->flags = "DPE";
@@ -396,7 +402,8 @@ static void bury(struct grave *g)
 
 static uint64_t idle_limit(const struct exchange *ex)
 {
-	return ex->route && ex->route->has_idle ? ex->route->idle_timeout_us : ex->hcm->stream_idle_timeout_us;
+	return ex->route && ex->route->has_idle ? ex->route->idle_timeout_us
+						: ex->hcm->stream_idle_timeout_us;
 }
 
 /* One timer: the nearest of the deadlines. */
@@ -429,7 +436,8 @@ static void fire(struct timer *t)
 	if (ex->deadline_us[DEADLINE_REQUEST] && now >= ex->deadline_us[DEADLINE_REQUEST]) {
 		why = FAILED_REQUEST_TIMEOUT;
 		stat_add(ex->hcm->stats->rq_timeout, 1);
-	} else if (ex->deadline_us[DEADLINE_DURATION] && now >= ex->deadline_us[DEADLINE_DURATION]) {
+	} else if (ex->deadline_us[DEADLINE_DURATION] &&
+		   now >= ex->deadline_us[DEADLINE_DURATION]) {
 		why = FAILED_MAX_DURATION;
 	} else if (idle && now >= ex->last_active_us + idle) {
 		why = ex->req.in_ended ? FAILED_STREAM_IDLE : FAILED_REQUEST_IDLE;
@@ -457,7 +465,8 @@ static void fire(struct timer *t)
 		return;
 	}
 	ex->last_active_us = now;
-	reply_direct(ex, failure_infos[why].status, str_of(failure_infos[why].text), failure_infos[why].details, failure_infos[why].flag);
+	reply_direct(ex, failure_infos[why].status, str_of(failure_infos[why].text),
+		     failure_infos[why].details, failure_infos[why].flag);
 	exch_arm(ex);
 	exch_run_later(ex);
 }

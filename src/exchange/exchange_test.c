@@ -1,4 +1,5 @@
-/* src/exchange/exchange_test.c: heads and bodies past filters, without sockets; the terminal filter and the client are fakes. */
+/* src/exchange/exchange_test.c: heads and bodies past filters, without sockets; the terminal
+ * filter and the client are fakes. */
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/must.h"
@@ -60,7 +61,8 @@ static enum verdict on_resume(struct exchange *ex, const struct filter_cfg *f, e
 	}
 	return GO_ON;
 }
-static enum verdict on_body(struct exchange *ex, const struct filter_cfg *f, enum leg_kind k, struct chain *batch, bool end)
+static enum verdict on_body(struct exchange *ex, const struct filter_cfg *f, enum leg_kind k,
+			    struct chain *batch, bool end)
 {
 	struct fake *x = fake_of(f);
 	size_t n = strlen(x->seen);
@@ -92,8 +94,14 @@ static void t_pump(struct exchange *ex, const struct filter_cfg *f)
 	sent_end = ex->req.ended;
 }
 
-static const struct filter_type plain = {.name = "plain", .request = on_request, .response = on_response, .resume = on_resume, .body = on_body, .end = on_end};
-static const struct filter_type terminal = {.name = "terminal", .terminal = true, .request = t_request, .pump = t_pump, .end = on_end};
+static const struct filter_type plain = {.name = "plain",
+					 .request = on_request,
+					 .response = on_response,
+					 .resume = on_resume,
+					 .body = on_body,
+					 .end = on_end};
+static const struct filter_type terminal = {
+	.name = "terminal", .terminal = true, .request = t_request, .pump = t_pump, .end = on_end};
 
 static unsigned outputs, overs;
 static bool over_cut;
@@ -148,7 +156,8 @@ static void answer(struct exchange *ex, const char *text, bool end)
 {
 	struct chain c = {0};
 	if (!ex->resp.begun) {
-		must(head_init(&ex->resp.head, &ex->arena, true, 4) && head_set_status(&ex->resp.head, 200));
+		must(head_init(&ex->resp.head, &ex->arena, true, 4) &&
+		     head_set_status(&ex->resp.head, 200));
 		exch_answer_head(ex, -1);
 	}
 	must(chain_copy(&c, text, strlen(text)));
@@ -243,7 +252,8 @@ static void over_the_gather_limit_is_413(void)
 	big[sizeof big - 1] = 0;
 	give(ex, big, false);
 	must(exch_answer_ready(ex) && ex->resp.head.status == 413);
-	must(fakes[0].resumes == 0 && fakes[1].heads == 1 && fakes[2].heads == 0); /* only its response hook ran */
+	/* only its response hook ran */
+	must(fakes[0].resumes == 0 && fakes[1].heads == 1 && fakes[2].heads == 0);
 	out_is(ex, "Payload Too Large");
 	end(ex);
 }
@@ -328,7 +338,8 @@ static void a_refused_head_never_meets_a_filter(void)
 	overs = 0;
 	exch_refuse(ex, 431, "http1.too_large");
 	loop_turn(loop, 0);
-	must(exch_answer_ready(ex) && ex->resp.head.status == 431 && fakes[0].heads == 0 && ex->drain_connection);
+	must(exch_answer_ready(ex) && ex->resp.head.status == 431 && fakes[0].heads == 0 &&
+	     ex->drain_connection);
 	end(ex);
 	must(fakes[0].ends == 0);
 }
@@ -341,8 +352,14 @@ int main(void)
 	must(loop && model);
 	env = (struct exch_env){.loop = loop, .workers = 1};
 	for (unsigned i = 0; i < 3; i++)
-		filters[i] = (struct filter_cfg){.type = i == 2 ? &terminal : &plain, .index = i, .hcm = &hcm};
-	hcm = (struct hcm_cfg){.filters = filters, .nfilters = 3, .routes = &routes, .stats = &stats, .server_name = STR("postern"), .limits = h1_default_limits,
+		filters[i] = (struct filter_cfg){
+			.type = i == 2 ? &terminal : &plain, .index = i, .hcm = &hcm};
+	hcm = (struct hcm_cfg){.filters = filters,
+			       .nfilters = 3,
+			       .routes = &routes,
+			       .stats = &stats,
+			       .server_name = STR("postern"),
+			       .limits = h1_default_limits,
 			       .stream_idle_timeout_us = 1000000};
 	bodies_flow();
 	a_stopped_head_holds_the_body();

@@ -456,8 +456,9 @@ static void static_metadata(struct exchange *ex, struct result *r,
 	str_cut(args, ':', &ns, &path);
 	if (!filter_metadata || filter_metadata->kind != DOC_MAP)
 		return;
-	doc_each(d, filter_metadata) if (str_eq(d->key, ns))
-		give_path(r, value_from_doc(&ex->arena, d), path);
+	doc_each (d, filter_metadata)
+		if (str_eq(d->key, ns))
+			give_path(r, value_from_doc(&ex->arena, d), path);
 }
 
 /* %METADATA(TYPE:namespace:key:…)% */
@@ -597,12 +598,15 @@ static void rare(struct exchange *ex, const struct format_part *part, struct res
 	case FMT_FALLBACK_PRIMARY_STATUS:
 	case FMT_FALLBACK_PRIMARY_MS:
 		if (ex->fallback.primary_status)
-			give_number(r, part->op == FMT_FALLBACK_PRIMARY_MS ? ex->fallback.primary_ms : ex->fallback.primary_status);
+			give_number(r, part->op == FMT_FALLBACK_PRIMARY_MS
+					       ? ex->fallback.primary_ms
+					       : ex->fallback.primary_status);
 		break;
 	case FMT_FALLBACK_STATUS:
 	case FMT_FALLBACK_MS:
 		if (ex->fallback.status)
-			give_number(r, part->op == FMT_FALLBACK_MS ? ex->fallback.ms : ex->fallback.status);
+			give_number(r, part->op == FMT_FALLBACK_MS ? ex->fallback.ms
+								   : ex->fallback.status);
 		break;
 	case FMT_FALLBACK_HELD_BYTES:
 		if (ex->fallback.served)

@@ -1,4 +1,5 @@
-/* src/exchange/hold_test.c: an answer held by a filter, and another one in its place; the source and the client are fakes. */
+/* src/exchange/hold_test.c: an answer held by a filter, and another one in its place; the source
+ * and the client are fakes. */
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/must.h"
@@ -33,7 +34,8 @@ static enum verdict h_resume(struct exchange *ex, const struct filter_cfg *f, en
 	if (plan == RELEASE)
 		return GO_ON;
 	exch_answer_instead(ex, f, LOSER);
-	must(head_init(&ex->resp.head, &ex->arena, true, 4) && head_set_status(&ex->resp.head, 200));
+	must(head_init(&ex->resp.head, &ex->arena, true, 4) &&
+	     head_set_status(&ex->resp.head, 200));
 	exch_answer_head(ex, -1);
 	return GO_ON;
 }
@@ -72,8 +74,14 @@ static void s_end(struct exchange *ex, const struct filter_cfg *f)
 	source_ended++;
 }
 
-static const struct filter_type holder = {.name = "holder", .response = h_response, .resume = h_resume, .pump = h_pump, .end = h_end};
-static const struct filter_type source = {.name = "source", .terminal = true, .request = s_request, .pump = s_pump, .lose = s_lose, .end = s_end};
+static const struct filter_type holder = {
+	.name = "holder", .response = h_response, .resume = h_resume, .pump = h_pump, .end = h_end};
+static const struct filter_type source = {.name = "source",
+					  .terminal = true,
+					  .request = s_request,
+					  .pump = s_pump,
+					  .lose = s_lose,
+					  .end = s_end};
 
 static unsigned overs;
 static bool over_cut;
@@ -102,11 +110,14 @@ static struct exchange *begin(enum plan what)
 	decided = false;
 	resumed = pumped = ended = lost = source_ended = overs = 0;
 	struct exchange *ex = exch_new(&env, &port, NULL, &peer, model, &hcm);
-	must(ex && head_add_id(&ex->req.head, FIELD_AUTHORITY, STR("a")) && head_add_id(&ex->req.head, FIELD_PATH, STR("/")) &&
-	     head_add_id(&ex->req.head, FIELD_METHOD, STR("GET")) && head_add_id(&ex->req.head, FIELD_SCHEME, STR("http")));
+	must(ex && head_add_id(&ex->req.head, FIELD_AUTHORITY, STR("a")) &&
+	     head_add_id(&ex->req.head, FIELD_PATH, STR("/")) &&
+	     head_add_id(&ex->req.head, FIELD_METHOD, STR("GET")) &&
+	     head_add_id(&ex->req.head, FIELD_SCHEME, STR("http")));
 	exch_begin(ex, 0);
 	loop_turn(loop, 0);
-	must(head_init(&ex->resp.head, &ex->arena, true, 4) && head_set_status(&ex->resp.head, 404));
+	must(head_init(&ex->resp.head, &ex->arena, true, 4) &&
+	     head_set_status(&ex->resp.head, 404));
 	exch_answer_head(ex, -1);
 	loop_turn(loop, 0);
 	must(!exch_answer_ready(ex) && ex->resp.holding);
@@ -169,7 +180,8 @@ static void another_answer_takes_its_place(void)
 	bytes(ex, "0123456", false);
 	decide(ex);
 	loop_turn(loop, 0);
-	must(exch_answer_ready(ex) && ex->resp.head.status == 200 && lost == 1 && source_ended == 0);
+	must(exch_answer_ready(ex) && ex->resp.head.status == 200 && lost == 1 &&
+	     source_ended == 0);
 	out_is(ex, "abcdef");
 	must(ex->resp.ended);
 	end(ex);
@@ -184,7 +196,8 @@ static void a_source_that_breaks_off_while_held_does_not_end_the_exchange(void)
 		bytes(ex, "0123", false);
 		exch_answer_broken(ex, FAILED_TERMINATED);
 		loop_turn(loop, 0);
-		must(resumed == 1 && ex->resp.broke == FAILED_TERMINATED && !exch_answer_ready(ex) && !ex->cut && source_ended == 1);
+		must(resumed == 1 && ex->resp.broke == FAILED_TERMINATED &&
+		     !exch_answer_ready(ex) && !ex->cut && source_ended == 1);
 		decide(ex);
 		loop_turn(loop, 0);
 		must(exch_answer_ready(ex));
@@ -222,9 +235,15 @@ int main(void)
 	must(loop && model);
 	env = (struct exch_env){.loop = loop, .workers = 1};
 	for (unsigned i = 0; i < 2; i++)
-		filters[i] = (struct filter_cfg){.type = i ? &source : &holder, .index = i, .hcm = &hcm};
-	hcm = (struct hcm_cfg){.filters = filters, .nfilters = 2, .routes = &routes, .stats = &stats, .server_name = STR("postern"),
-			       .limits = h1_default_limits, .stream_idle_timeout_us = 1000000};
+		filters[i] =
+			(struct filter_cfg){.type = i ? &source : &holder, .index = i, .hcm = &hcm};
+	hcm = (struct hcm_cfg){.filters = filters,
+			       .nfilters = 2,
+			       .routes = &routes,
+			       .stats = &stats,
+			       .server_name = STR("postern"),
+			       .limits = h1_default_limits,
+			       .stream_idle_timeout_us = 1000000};
 	a_held_answer_has_room_for_so_much_and_goes_on_whole();
 	another_answer_takes_its_place();
 	a_source_that_breaks_off_while_held_does_not_end_the_exchange();

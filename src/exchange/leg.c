@@ -1,6 +1,6 @@
 /* src/exchange/leg.c: head and body of one direction pass the filters. */
-#include "exchange/exch_int.h"
 #include "base/must.h"
+#include "exchange/exch_int.h"
 
 void leg_reset(struct leg *leg)
 {
@@ -21,7 +21,9 @@ int64_t leg_framing(const struct leg *leg)
 
 static inline bool walk_disabled(struct exchange *ex, const struct filter_cfg *f)
 {
-	if (__builtin_expect(!ex->route || (!ex->route->per_filter && !(ex->weighted && ex->weighted->per_filter)), 1))
+	if (__builtin_expect(!ex->route || (!ex->route->per_filter &&
+					    !(ex->weighted && ex->weighted->per_filter)),
+			     1))
 		return false;
 	return exch_route_config(ex, f) == FILTER_DISABLED;
 }
@@ -101,7 +103,8 @@ static __attribute__((noinline)) bool pass_watched(struct exchange *ex, enum leg
 	return alive(ex, leg, k);
 }
 
-/* The filter that had the head lets it go on: what lay there follows. False: it has to wait for a stopped batch, or the leg is over. */
+/* The filter that had the head lets it go on: what lay there follows. False: it has to wait for
+ * a stopped batch, or the leg is over. */
 static inline bool pass_head(struct exchange *ex, struct leg *leg, enum leg_kind k)
 {
 	if (leg->watched)
@@ -117,9 +120,11 @@ static inline bool pass_head(struct exchange *ex, struct leg *leg, enum leg_kind
 	return true;
 }
 
-static inline enum verdict head_hook(struct exchange *ex, enum leg_kind k, const struct filter_cfg *f)
+static inline enum verdict head_hook(struct exchange *ex, enum leg_kind k,
+				     const struct filter_cfg *f)
 {
-	enum verdict (*hook)(struct exchange *, const struct filter_cfg *) = k == LEG_REQUEST ? f->type->request : f->type->response;
+	enum verdict (*hook)(struct exchange *, const struct filter_cfg *) =
+		k == LEG_REQUEST ? f->type->request : f->type->response;
 	if (!hook || walk_disabled(ex, f))
 		return GO_ON;
 	ex->hooked |= 1u << f->index;
@@ -187,11 +192,13 @@ static inline bool bodies_move(struct exchange *ex, struct leg *leg, enum leg_ki
 
 static bool gathered(const struct leg *leg)
 {
-	return leg->in_ended && chain_empty(&leg->in) && !leg->batch_waiting && leg->end_at == leg->at;
+	return leg->in_ended && chain_empty(&leg->in) && !leg->batch_waiting &&
+	       leg->end_at == leg->at;
 }
 
 /* The filter `at` has been waiting. False: it still does. */
-static __attribute__((noinline)) bool resumed(struct exchange *ex, enum leg_kind k, const struct filter_cfg *f, enum verdict *v)
+static __attribute__((noinline)) bool resumed(struct exchange *ex, enum leg_kind k,
+					      const struct filter_cfg *f, enum verdict *v)
 {
 	struct leg *leg = exch_leg(ex, k);
 	bool ready = leg->gathering && gathered(leg);
@@ -205,7 +212,8 @@ static __attribute__((noinline)) bool resumed(struct exchange *ex, enum leg_kind
 }
 
 /* What the filter `at` has said is done. True: the head went on to the next one. */
-static __attribute__((noinline)) bool carry_out(struct exchange *ex, enum leg_kind k, enum verdict v)
+static __attribute__((noinline)) bool carry_out(struct exchange *ex, enum leg_kind k,
+						enum verdict v)
 {
 	struct leg *leg = exch_leg(ex, k);
 	if (v == ANSWERED && k == LEG_REQUEST)
@@ -221,7 +229,8 @@ static __attribute__((noinline)) bool carry_out(struct exchange *ex, enum leg_ki
 }
 
 /* The head goes on as far as filters let it. True: it moved. */
-static __attribute__((noinline)) bool head_moves_slowly(struct exchange *ex, enum leg_kind k, bool moved)
+static __attribute__((noinline)) bool head_moves_slowly(struct exchange *ex, enum leg_kind k,
+							bool moved)
 {
 	struct leg *leg = exch_leg(ex, k);
 	if (leg->passing && !leg->batch_waiting)
@@ -240,16 +249,20 @@ static __attribute__((noinline)) bool head_moves_slowly(struct exchange *ex, enu
 	return moved;
 }
 
-/* The same, in short where no filter watches the body and nothing is unusual. In between, end_at may be behind. */
-static inline __attribute__((always_inline)) bool head_moves(struct exchange *ex, struct leg *leg, const enum leg_kind k)
+/* The same, in short where no filter watches the body and nothing is unusual. In between, end_at
+ * may be behind. */
+static inline __attribute__((always_inline)) bool head_moves(struct exchange *ex, struct leg *leg,
+							     const enum leg_kind k)
 {
 	bool moved = false;
 	if (__builtin_expect(leg->watched || leg->unusual, 0))
 		return head_moves_slowly(ex, k, false);
 	while (leg->at < ex->nfilters) {
 		enum verdict v = head_hook(ex, k, walk_filter(ex, k, leg->at));
-		if (__builtin_expect(v != GO_ON || !alive(ex, leg, k) || leg->watched || leg->unusual, 0)) {
-			if (v != ANSWERED && alive(ex, leg, k) && leg->in_ended && chain_empty(&leg->in))
+		if (__builtin_expect(
+			    v != GO_ON || !alive(ex, leg, k) || leg->watched || leg->unusual, 0)) {
+			if (v != ANSWERED && alive(ex, leg, k) && leg->in_ended &&
+			    chain_empty(&leg->in))
 				leg->end_at = leg->at;
 			moved |= v == GO_ON;
 			return carry_out(ex, k, v) ? head_moves_slowly(ex, k, moved) : moved;
@@ -280,12 +293,14 @@ static inline void flow(struct exchange *ex, enum leg_kind k, struct leg *leg)
 }
 
 /* Compiled once per direction. */
-static inline __attribute__((always_inline)) void pump(struct exchange *ex, struct leg *leg, const enum leg_kind k)
+static inline __attribute__((always_inline)) void pump(struct exchange *ex, struct leg *leg,
+						       const enum leg_kind k)
 {
 	unsigned before_at = leg->at;
 	size_t before_out = leg->out.n;
 	bool before_ended = leg->ended, moved = false;
-	if (leg->at == ex->nfilters && !leg->watched && !leg->batch_waiting) { /* nobody looks at the body */
+	/* nobody looks at the body */
+	if (leg->at == ex->nfilters && !leg->watched && !leg->batch_waiting) {
 		flow(ex, k, leg);
 		return;
 	}

@@ -183,8 +183,7 @@ struct value *value_from_doc(struct arena *a, const struct doc *d)
 	case DOC_STRING: v->string = d->text; break;
 	case DOC_LIST:
 	case DOC_MAP:
-		doc_each(c, d)
-		{
+		doc_each (c, d) {
 			struct value *child = value_from_doc(a, c);
 			if (!child)
 				return NULL;

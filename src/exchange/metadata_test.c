@@ -1,4 +1,5 @@
-/* src/exchange/metadata_test.c: namespaces, typed ones, merging, filter state; every allocation may fail. */
+/* src/exchange/metadata_test.c: namespaces, typed ones, merging, filter state; every allocation
+ * may fail. */
 #include "base/doc.h"
 #include "base/mem.h"
 #include "exchange/metadata.h"

@@ -14,8 +14,11 @@ const struct route *exch_route(struct exchange *ex)
 	ex->route = NULL;
 	ex->weighted = NULL;
 	ex->cluster = NULL;
-	/* A path without one, or without a scheme, is routed nowhere, as in Envoy (lua-filter.md 4.2). */
-	ex->vhost = path.p && head_has(h, FIELD_X_FORWARDED_PROTO) ? vhost_match(ex->hcm->routes, head_value(h, FIELD_AUTHORITY)) : NULL;
+	/* A path without one, or without a scheme, is routed nowhere, as in Envoy (lua-filter.md
+	 * 4.2). */
+	ex->vhost = path.p && head_has(h, FIELD_X_FORWARDED_PROTO)
+			    ? vhost_match(ex->hcm->routes, head_value(h, FIELD_AUTHORITY))
+			    : NULL;
 	if (!ex->vhost)
 		return NULL;
 	str_cut(path, '?', &ask.path, &rest);
@@ -31,9 +34,7 @@ const struct route *exch_route(struct exchange *ex)
 	if (!ex->route)
 		return NULL;
 	switch (ex->route->action) {
-	case ACTION_CLUSTER:
-		ex->cluster = ex->route->cluster;
-		break;
+	case ACTION_CLUSTER: ex->cluster = ex->route->cluster; break;
 	case ACTION_WEIGHTED:
 		ex->weighted = route_weighted(ex->route, ex->random);
 		ex->cluster = ex->weighted ? ex->weighted->cluster : NULL;
@@ -43,8 +44,7 @@ const struct route *exch_route(struct exchange *ex)
 		ex->cluster = f ? cluster_find(ex->model, field_value(f)) : NULL;
 		break;
 	}
-	default:
-		break;
+	default: break;
 	}
 	return ex->route;
 }

@@ -1,10 +1,10 @@
 /* src/front/front.c: accepting, the life of a client connection, following model swaps. */
-#include "front/front_int.h"
 #include "base/mem.h"
 #include "base/must.h"
+#include "front/front_int.h"
+#include "front/sockets_int.h"
 #include "obs/log.h"
 #include "obs/stats.h"
-#include "front/sockets_int.h"
 
 enum { SPARE_CLIENTS = 256 };
 
@@ -68,13 +68,16 @@ static void failed(struct conn *conn)
 	if (conn->failure.kind == FAILED_TLS) {
 		struct str remote = client_remote(c, b);
 		stat_add(c->listener->ssl_error, 1);
-		log_limited(LOG_CONN, LOG_INFO, "tls.handshake", "[C%llu] tls.handshake from %.*s on %.*s: %s", (unsigned long long)c->id,
-			    STR_ARG(remote), STR_ARG(c->listener->name), conn->failure.step ? conn->failure.step : "failed");
+		log_limited(LOG_CONN, LOG_INFO, "tls.handshake",
+			    "[C%llu] tls.handshake from %.*s on %.*s: %s",
+			    (unsigned long long)c->id, STR_ARG(remote), STR_ARG(c->listener->name),
+			    conn->failure.step ? conn->failure.step : "failed");
 	}
 	client_close(c, false);
 }
 
-const struct conn_ops client_ops = {.ready = ready, .writable = writable, .established = established, .failed = failed};
+const struct conn_ops client_ops = {
+	.ready = ready, .writable = writable, .established = established, .failed = failed};
 
 static void timer_fired(struct timer *t)
 {
@@ -146,11 +149,13 @@ static bool socket_name(int fd, union sock_name *out)
 		union sock_name name;
 	} u;
 	socklen_t len = sizeof u;
-	if (getsockname(fd, (struct sockaddr *)&u.any, &len) || (u.any.ss_family != AF_INET && u.any.ss_family != AF_INET6))
+	if (getsockname(fd, (struct sockaddr *)&u.any, &len) ||
+	    (u.any.ss_family != AF_INET && u.any.ss_family != AF_INET6))
 		return false;
 	*out = u.name;
 	if (u.any.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&u.name.in6.sin6_addr)) {
-		*out = (union sock_name){.in4 = {.sin_family = AF_INET, .sin_port = u.name.in6.sin6_port}};
+		*out = (union sock_name){
+			.in4 = {.sin_family = AF_INET, .sin_port = u.name.in6.sin6_port}};
 		memcpy(&out->in4.sin_addr, &u.name.in6.sin6_addr.s6_addr[12], 4);
 	}
 	return true;
@@ -216,7 +221,8 @@ void client_idle(struct client *c)
 {
 	struct front *f = c->front;
 	struct work *w = c->work;
-	if (!w || w->idle || c->state != CLIENT_IDLE || task_scheduled(&w->write) || task_scheduled(&w->again) || task_scheduled(&w->again_write))
+	if (!w || w->idle || c->state != CLIENT_IDLE || task_scheduled(&w->write) ||
+	    task_scheduled(&w->again) || task_scheduled(&w->again_write))
 		return;
 	w->idle = true;
 	w->next = NULL;
@@ -306,7 +312,8 @@ static struct client *take_client(struct front *f)
 	return c;
 }
 
-static struct tls_ctx *pick_chain(void *arg, struct conn *conn, struct str sni, const struct str *alpns, unsigned n);
+static struct tls_ctx *pick_chain(void *arg, struct conn *conn, struct str sni,
+				  const struct str *alpns, unsigned n);
 
 static void got(struct acceptor *acc, int fd, const struct sockaddr *peer, socklen_t len)
 {
@@ -374,11 +381,13 @@ static void got(struct acceptor *acc, int fd, const struct sockaddr *peer, sockl
 }
 
 /* In the handshake: the chain that serves this name. arg: the listener. */
-static struct tls_ctx *pick_chain(void *arg, struct conn *conn, struct str sni, const struct str *alpns, unsigned n)
+static struct tls_ctx *pick_chain(void *arg, struct conn *conn, struct str sni,
+				  const struct str *alpns, unsigned n)
 {
 	struct client *c = (struct client *)conn;
 	const struct listener_cfg *l = arg;
-	struct chain_ask ask = {.sni = sni, .alpns = (struct str *)(uintptr_t)alpns, .nalpns = n, .tls = true};
+	struct chain_ask ask = {
+		.sni = sni, .alpns = (struct str *)(uintptr_t)alpns, .nalpns = n, .tls = true};
 	struct address local = {0}, remote = {0};
 	union sock_name ours;
 	local_name(c, &ours);
@@ -414,11 +423,13 @@ static bool same_address(const struct address *a, const struct address *b)
 	return str_eq(a->text, b->text);
 }
 
-static const struct listener_cfg *same_listener(const struct model *m, const struct listener_cfg *old, unsigned address, unsigned *at)
+static const struct listener_cfg *
+same_listener(const struct model *m, const struct listener_cfg *old, unsigned address, unsigned *at)
 {
 	for (unsigned i = 0; i < m->nlisteners; i++)
 		for (unsigned k = 0; k < m->listeners[i]->naddresses; k++)
-			if (same_address(&m->listeners[i]->addresses[k], &old->addresses[address])) {
+			if (same_address(&m->listeners[i]->addresses[k],
+					 &old->addresses[address])) {
 				*at = k;
 				return m->listeners[i];
 			}
@@ -435,7 +446,12 @@ static const struct chain_cfg *same_chain(const struct listener_cfg *l, const st
 	memcpy(&local.any, &ours, sizeof ours);
 	memcpy(&remote.any, &c->remote_sa, sizeof c->remote_sa);
 	local.len = remote.len = sizeof ours;
-	struct chain_ask ask = {.sni = sni, .alpns = &alpn, .nalpns = alpn.n ? 1 : 0, .tls = c->tls, .local = &local, .remote = &remote};
+	struct chain_ask ask = {.sni = sni,
+				.alpns = &alpn,
+				.nalpns = alpn.n ? 1 : 0,
+				.tls = c->tls,
+				.local = &local,
+				.remote = &remote};
 	const struct chain_cfg *chain = model_chain_for(l, &ask);
 	return chain && (chain->tls != NULL) == c->tls ? chain : NULL;
 }
@@ -446,7 +462,8 @@ bool client_renew(struct client *c)
 	unsigned at = 0;
 	if (c->model == f->model)
 		return true;
-	const struct listener_cfg *l = same_listener(f->model, c->listener, c->accepting_address, &at);
+	const struct listener_cfg *l =
+		same_listener(f->model, c->listener, c->accepting_address, &at);
 	const struct chain_cfg *chain = l ? same_chain(l, c) : NULL;
 	if (!chain) { /* gone: this connection ends after the request it has begun */
 		c->close_after = true;
@@ -475,7 +492,8 @@ static void start_accepting(struct front *f, const struct listener_cfg *l, unsig
 {
 	struct accepting *a = mem_zalloc(MEM_CONN, sizeof *a);
 	if (!a) {
-		log_line(LOG_MAIN, LOG_CRITICAL, "no memory to listen on %.*s", STR_ARG(l->addresses[address].text));
+		log_line(LOG_MAIN, LOG_CRITICAL, "no memory to listen on %.*s",
+			 STR_ARG(l->addresses[address].text));
 		return;
 	}
 	a->front = f;
@@ -485,7 +503,8 @@ static void start_accepting(struct front *f, const struct listener_cfg *l, unsig
 	a->next = f->accepting;
 	f->accepting = a;
 	if (!acceptor_start(&a->acceptor, f->loop, fd, got))
-		log_line(LOG_MAIN, LOG_CRITICAL, "cannot watch the listener on %.*s", STR_ARG(l->addresses[address].text));
+		log_line(LOG_MAIN, LOG_CRITICAL, "cannot watch the listener on %.*s",
+			 STR_ARG(l->addresses[address].text));
 }
 
 static void adopt(struct front *f, const struct sockets *s)
@@ -524,7 +543,8 @@ static void adopt(struct front *f, const struct sockets *s)
 	}
 }
 
-struct front *front_new(struct loop *l, struct exch_env *env, const struct model *m, const struct sockets *s)
+struct front *front_new(struct loop *l, struct exch_env *env, const struct model *m,
+			const struct sockets *s)
 {
 	struct front *f = mem_zalloc(MEM_CONN, sizeof *f);
 	if (!f)
@@ -572,7 +592,8 @@ void front_drain(struct front *f, bool listeners_too)
 			}
 			*at = a->next;
 			acceptor_stop(&a->acceptor);
-			shutdown(a->fd, SHUT_RDWR); /* the main thread has it open still: nobody shall wait in its queue */
+			/* the main thread has it open still: nobody shall wait in its queue */
+			shutdown(a->fd, SHUT_RDWR);
 			mem_free(MEM_CONN, a);
 		}
 	}

@@ -55,7 +55,7 @@ enum client_state {
 struct work {
 	struct client *client;
 	struct work *next, *prev; /* front->idle_works, oldest first; or the spare ones */
-	bool idle;		  /* listed there */
+	bool idle;                /* listed there */
 	struct exch_peer peer;
 	union sock_name local_sa;
 	char names[2 * WORK_NAME]; /* texts of both ends */
@@ -67,12 +67,12 @@ struct work {
 
 	/* HTTP/1 */
 	struct exchange *ex;
-	struct chunk *in;	/* bytes read; the head of ex is parsed in place */
-	uint32_t in_at;		/* first byte not yet consumed */
+	struct chunk *in;       /* bytes read; the head of ex is parsed in place */
+	uint32_t in_at;         /* first byte not yet consumed */
 	struct h1_parse *parse; /* in ex->arena */
-	struct h1_body *body;	/* in ex->arena; NULL: none or ended */
-	struct chain wire;	/* ready to be written */
-	int64_t left;		/* of a length-framed answer, -1 */
+	struct h1_body *body;   /* in ex->arena; NULL: none or ended */
+	struct chain wire;      /* ready to be written */
+	int64_t left;           /* of a length-framed answer, -1 */
 };
 
 struct client {
@@ -83,14 +83,14 @@ struct client {
 	const struct listener_cfg *listener;
 	const struct chain_cfg *chain;
 	const struct hcm_cfg *hcm;
-	struct work *work; /* NULL: idle for long */
+	struct work *work;    /* NULL: idle for long */
 	struct h2_client *h2; /* codec h2: everything of the request side is there */
 	union {
 		struct timer timer;
 		struct grave grave; /* once dead */
 	};
 	uint64_t active_us; /* end of the last request, or accepted */
-	char *sni; /* lower case; owned, freed with the client; NULL none */
+	char *sni;          /* lower case; owned, freed with the client; NULL none */
 	union sock_name remote_sa;
 	uint32_t requests;
 	uint64_t id;
@@ -98,14 +98,15 @@ struct client {
 	uint8_t state;
 	bool half_closed; /* the peer ended its side */
 	bool close_after; /* after this answer */
-	bool last; /* the client said that it asks no more */
+	bool last;        /* the client said that it asks no more */
 	bool is_admin, tls;
 };
 
 /* front.c */
-void client_close(struct client *c, bool reset);	     /* now; exchange(s) told; freed in phase 5 */
+void client_close(struct client *c, bool reset); /* now; exchange(s) told; freed in phase 5 */
 void client_timer(struct client *c, uint64_t after_us);
-/* The configuration for the next request: the newest model's, where the listener still exists. False: gone, close after this. */
+/* The configuration for the next request: the newest model's, where the listener still exists.
+ * False: gone, close after this. */
 bool client_renew(struct client *c);
 /* c->work, made when there is none. NULL: no memory. */
 struct work *client_work(struct client *c);
@@ -116,7 +117,8 @@ void client_busy(struct client *c);
 struct str client_remote(const struct client *c, char *out);
 extern const struct conn_ops client_ops;
 
-/* peer.c: exch_port's facts, shared by both codecs (port_data is the client, or has it first: see client_of). */
+/* peer.c: exch_port's facts, shared by both codecs (port_data is the client, or has it first:
+ * see client_of). */
 struct client *client_of(const struct exchange *ex);
 struct str port_text(struct exchange *ex, enum peer_text what, struct arena *a);
 unsigned port_list(struct exchange *ex, enum peer_list what, struct arena *a, struct str **out);

@@ -89,7 +89,9 @@ static struct chunk *room_for_head(struct client *c)
 	if (c->work->in->fill < c->work->in->cap)
 		return c->work->in;
 	uint32_t have = c->work->in->fill - c->work->in_at;
-	uint32_t cap = have < CHUNK_SMALL / 2 ? CHUNK_SMALL : have < CHUNK_LARGE / 2 ? CHUNK_LARGE : have * 2;
+	uint32_t cap = have < CHUNK_SMALL / 2   ? CHUNK_SMALL
+		       : have < CHUNK_LARGE / 2 ? CHUNK_LARGE
+						: have * 2;
 	uint32_t most = c->hcm->limits.head + CHUNK_SMALL;
 	if (cap > most && most > have)
 		cap = most;
@@ -99,7 +101,8 @@ static struct chunk *room_for_head(struct client *c)
 	memcpy(bigger->data, c->work->in->data + c->work->in_at, have);
 	bigger->fill = have;
 	if (c->work->ex && c->state == CLIENT_HEAD)
-		h1_moved(&c->work->ex->req.head, c->work->in->data + c->work->in_at, have, bigger->data);
+		h1_moved(&c->work->ex->req.head, c->work->in->data + c->work->in_at, have,
+			 bigger->data);
 	chunk_unref(c->work->in);
 	c->work->in = bigger;
 	c->work->in_at = 0;
@@ -111,9 +114,7 @@ static void end_of_input(struct client *c)
 	c->half_closed = true;
 	conn_pause(&c->conn);
 	switch (c->state) {
-	case CLIENT_IDLE:
-		client_close(c, false);
-		break;
+	case CLIENT_IDLE: client_close(c, false); break;
 	case CLIENT_HEAD:
 		exch_drop(c->work->ex);
 		client_close(c, false);
@@ -129,9 +130,7 @@ static void end_of_input(struct client *c)
 			exch_request_data(c->work->ex, &none, true, NULL);
 		break;
 	}
-	case CLIENT_LINGER:
-		client_close(c, false);
-		break;
+	case CLIENT_LINGER: client_close(c, false); break;
 	default: /* the whole request was there: it gets its answer (robustness.md 6) */
 		c->close_after = true;
 		break;
@@ -143,11 +142,13 @@ static void lost(struct client *c)
 	client_close(c, false);
 }
 
-/* The request is whole and its answer under way: what arrives now is the next request (left in the socket) or the end. */
+/* The request is whole and its answer under way: what arrives now is the next request (left in
+ * the socket) or the end. */
 static void peek(struct client *c)
 {
 	char b[1];
-	if (conn_is_tls(&c->conn)) { /* cannot be looked at without being taken: epoll's ERR and HUP still tell of a reset */
+	/* cannot be looked at without being taken: epoll's ERR and HUP still tell of a reset */
+	if (conn_is_tls(&c->conn)) {
 		conn_pause(&c->conn);
 		return;
 	}
@@ -178,7 +179,8 @@ static void linger_read(struct client *c)
 /* After a read of n bytes into space: is there more to take at once? */
 static void read_on(struct client *c, ssize_t n, uint32_t space)
 {
-	bool wants = c->state == CLIENT_IDLE || c->state == CLIENT_HEAD || c->state == CLIENT_BODY || c->state == CLIENT_TUNNEL;
+	bool wants = c->state == CLIENT_IDLE || c->state == CLIENT_HEAD ||
+		     c->state == CLIENT_BODY || c->state == CLIENT_TUNNEL;
 	if (wants && (n == space || conn_pending(&c->conn)))
 		later(c->front->loop, PHASE_AGAIN, &c->work->again);
 }
@@ -213,7 +215,8 @@ static void read_body(struct client *c)
 {
 	if (c->work->in) { /* bytes that waited for room come first */
 		feed(c);
-		if (c->state == CLIENT_DEAD || c->work->in || (c->state != CLIENT_BODY && c->state != CLIENT_TUNNEL))
+		if (c->state == CLIENT_DEAD || c->work->in ||
+		    (c->state != CLIENT_BODY && c->state != CLIENT_TUNNEL))
 			return;
 	}
 	size_t room = c->work->ex ? exch_request_room(c->work->ex) : 0;
@@ -247,22 +250,13 @@ static void read_body(struct client *c)
 void h1_client_ready(struct client *c)
 {
 	switch (c->state) {
-	case CLIENT_LINGER:
-		linger_read(c);
-		return;
-	case CLIENT_ANSWER:
-		peek(c);
-		return;
+	case CLIENT_LINGER: linger_read(c); return;
+	case CLIENT_ANSWER: peek(c); return;
 	case CLIENT_IDLE:
-	case CLIENT_HEAD:
-		read_head(c);
-		return;
+	case CLIENT_HEAD: read_head(c); return;
 	case CLIENT_BODY:
-	case CLIENT_TUNNEL:
-		read_body(c);
-		return;
-	default:
-		conn_pause(&c->conn);
+	case CLIENT_TUNNEL: read_body(c); return;
+	default: conn_pause(&c->conn);
 	}
 }
 
@@ -271,7 +265,8 @@ static void again_task(struct task *t)
 	struct client *c = ((struct work *)((char *)t - offsetof(struct work, again)))->client;
 	if (c->state == CLIENT_DEAD)
 		return;
-	if (c->work->in && c->work->in_at < c->work->in->fill && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD))
+	if (c->work->in && c->work->in_at < c->work->in->fill &&
+	    (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD))
 		feed(c);
 	else
 		h1_client_ready(c);
@@ -279,7 +274,8 @@ static void again_task(struct task *t)
 
 static uint64_t head_time(const struct client *c)
 {
-	return c->hcm->request_headers_timeout_us ? c->hcm->request_headers_timeout_us : LIMIT_HEADERS_US;
+	return c->hcm->request_headers_timeout_us ? c->hcm->request_headers_timeout_us
+						  : LIMIT_HEADERS_US;
 }
 
 static void refuse(struct client *c, unsigned status, const char *detail)
@@ -287,8 +283,9 @@ static void refuse(struct client *c, unsigned status, const char *detail)
 	struct str line = {c->work->in->data + c->work->in_at, c->work->in->fill - c->work->in_at};
 	char q[300];
 	stat_add(c->hcm->stats->cx_protocol_error, 1);
-	log_limited(LOG_HTTP, LOG_INFO, detail, "[C%llu] %s from %.*s on %.*s: \"%s\"", (unsigned long long)c->id, detail,
-		    STR_ARG(c->work->peer.remote), STR_ARG(c->listener->name), log_quote(q, sizeof q, line));
+	log_limited(LOG_HTTP, LOG_INFO, detail, "[C%llu] %s from %.*s on %.*s: \"%s\"",
+		    (unsigned long long)c->id, detail, STR_ARG(c->work->peer.remote),
+		    STR_ARG(c->listener->name), log_quote(q, sizeof q, line));
 	c->close_after = true;
 	c->state = CLIENT_ANSWER;
 	c->work->body = NULL;
@@ -306,7 +303,8 @@ static void head_done(struct client *c, size_t used)
 	c->work->minor0 = h->minor == 0;
 	c->last = st->close || (c->work->minor0 && !st->keep_alive);
 	c->close_after = c->last || c->front->draining ||
-			 (c->hcm->max_requests_per_connection && c->requests + 1 >= c->hcm->max_requests_per_connection);
+			 (c->hcm->max_requests_per_connection &&
+			  c->requests + 1 >= c->hcm->max_requests_per_connection);
 	c->requests++;
 	ex->http10 = c->work->minor0;
 	ex->underscores = st->underscore;
@@ -352,7 +350,8 @@ static void head_done(struct client *c, size_t used)
 		}
 		h1_body_init(c->work->body, fr, st->length, trailers);
 		c->state = CLIENT_BODY;
-		if (st->expect_continue && !c->work->minor0 && !ex->expect_continue && !c->work->in) {
+		if (st->expect_continue && !c->work->minor0 && !ex->expect_continue &&
+		    !c->work->in) {
 			chain_append(&c->work->wire, NULL, continue_line, sizeof continue_line - 1);
 			later(c->front->loop, PHASE_WRITE, &c->work->write);
 		}
@@ -364,7 +363,8 @@ static void head_done(struct client *c, size_t used)
 static void feed_head(struct client *c)
 {
 	if (c->state == CLIENT_IDLE) {
-		struct str b = {c->work->in->data + c->work->in_at, c->work->in->fill - c->work->in_at};
+		struct str b = {c->work->in->data + c->work->in_at,
+				c->work->in->fill - c->work->in_at};
 		if (c->requests == 0 && b.p[0] == 'P' && c->hcm->codec != CODEC_H1) {
 			size_t n = b.n < PREFACE ? b.n : PREFACE;
 			if (memcmp(b.p, h2_preface, n) == 0) {
@@ -383,8 +383,11 @@ static void feed_head(struct client *c)
 			client_close(c, false);
 			return;
 		}
-		c->work->ex = exch_new(c->front->env, &h1_port, c, &c->work->peer, c->model, c->hcm);
-		c->work->parse = c->work->ex ? arena_zalloc(&c->work->ex->arena, sizeof *c->work->parse) : NULL;
+		c->work->ex =
+			exch_new(c->front->env, &h1_port, c, &c->work->peer, c->model, c->hcm);
+		c->work->parse = c->work->ex
+					 ? arena_zalloc(&c->work->ex->arena, sizeof *c->work->parse)
+					 : NULL;
 		if (!c->work->parse) {
 			if (c->work->ex)
 				exch_drop(c->work->ex);
@@ -396,18 +399,19 @@ static void feed_head(struct client *c)
 	}
 	size_t used = 0;
 	const char *p = c->work->in->data + c->work->in_at;
-	switch (h1_parse_request(c->work->parse, &c->hcm->limits, p, c->work->in->fill - c->work->in_at, &c->work->ex->req.head, &used)) {
+	switch (h1_parse_request(c->work->parse, &c->hcm->limits, p,
+				 c->work->in->fill - c->work->in_at, &c->work->ex->req.head,
+				 &used)) {
 	case H1_MORE: { /* from the first byte: a byte now and then does not extend it */
 		uint64_t now = loop_now_us(c->front->loop), end = c->work->head_us + head_time(c);
 		client_timer(c, end > now ? end - now : 0);
 		break;
 	}
 	case H1_BAD:
-		refuse(c, c->work->parse->status ? c->work->parse->status : 400, c->work->parse->detail);
+		refuse(c, c->work->parse->status ? c->work->parse->status : 400,
+		       c->work->parse->detail);
 		break;
-	case H1_DONE:
-		head_done(c, used);
-		break;
+	case H1_DONE: head_done(c, used); break;
 	}
 }
 
@@ -418,13 +422,17 @@ static void feed_body(struct client *c)
 	while (c->work->in && c->work->in_at < c->work->in->fill && !ended) {
 		size_t used = 0;
 		struct str data = {NULL, 0};
-		enum h1_verdict v = h1_body_feed(c->work->body, &c->hcm->limits, c->work->in->data + c->work->in_at, c->work->in->fill - c->work->in_at, &used, &data);
+		enum h1_verdict v = h1_body_feed(c->work->body, &c->hcm->limits,
+						 c->work->in->data + c->work->in_at,
+						 c->work->in->fill - c->work->in_at, &used, &data);
 		if (v == H1_BAD) {
 			chain_clear(&bytes);
 			stat_add(c->hcm->stats->cx_protocol_error, 1);
-			const char *detail = c->work->body->detail ? c->work->body->detail : "http1.chunk";
+			const char *detail =
+				c->work->body->detail ? c->work->body->detail : "http1.chunk";
 			unsigned status = c->work->body->status ? c->work->body->status : 400;
-			log_limited(LOG_HTTP, LOG_INFO, detail, "[C%llu] %s from %.*s on %.*s", (unsigned long long)c->id, detail,
+			log_limited(LOG_HTTP, LOG_INFO, detail, "[C%llu] %s from %.*s on %.*s",
+				    (unsigned long long)c->id, detail,
 				    STR_ARG(c->work->peer.remote), STR_ARG(c->listener->name));
 			drop_input(c);
 			c->work->body = NULL;
@@ -457,7 +465,9 @@ static void feed_body(struct client *c)
 static void feed_tunnel(struct client *c)
 {
 	struct chain bytes = {0};
-	if (c->work->in && c->work->in_at < c->work->in->fill && !chain_append(&bytes, c->work->in, c->work->in->data + c->work->in_at, c->work->in->fill - c->work->in_at)) {
+	if (c->work->in && c->work->in_at < c->work->in->fill &&
+	    !chain_append(&bytes, c->work->in, c->work->in->data + c->work->in_at,
+			  c->work->in->fill - c->work->in_at)) {
 		client_close(c, true);
 		return;
 	}
@@ -487,7 +497,8 @@ static struct h1_out head_form(struct client *c)
 	struct leg *r = &ex->resp;
 	struct h1_out o = {.framing = H1_NO_BODY};
 	unsigned status = r->head.status;
-	bool bodyless = ex->is_head || status == 204 || status == 304 || (status >= 100 && status < 200);
+	bool bodyless =
+		ex->is_head || status == 204 || status == 304 || (status >= 100 && status < 200);
 	int64_t size = leg_framing(r);
 	c->work->wire_chunked = false;
 	c->work->left = -1;
@@ -496,7 +507,8 @@ static struct h1_out head_form(struct client *c)
 		if (!o.upgrade.p)
 			o.upgrade = ex->upgrade;
 	} else if (bodyless) {
-		/* HEAD and 304 tell the length a GET would have had, when the origin (or a script) said one */
+		/* HEAD and 304 tell the length a GET would have had, when the origin (or a
+		 * script) said one */
 		struct str len = head_value(&r->head, FIELD_CONTENT_LENGTH);
 		uint64_t v;
 		if (r->size_fixed && (ex->is_head || r->size == 0)) {
@@ -566,7 +578,9 @@ static bool write_head(struct client *c)
 	size_t need = h1_head_size(h, &o);
 	bool little = has_little_body(c) && o.framing != H1_NO_BODY;
 	size_t body = little ? c->work->ex->resp.out.n : 0;
-	struct chunk *b = chunk_new(need + body <= CHUNK_SMALL ? CHUNK_SMALL : need + body <= CHUNK_LARGE ? CHUNK_LARGE : (uint32_t)(need + body));
+	struct chunk *b = chunk_new(need + body <= CHUNK_SMALL   ? CHUNK_SMALL
+				    : need + body <= CHUNK_LARGE ? CHUNK_LARGE
+								 : (uint32_t)(need + body));
 	if (!b)
 		return false;
 	size_t n = h1_write_response(b->data, h, &o);
@@ -699,7 +713,8 @@ static void tunnel_begins(struct client *c)
 		later(c->front->loop, PHASE_AGAIN, &c->work->again);
 }
 
-/* A head with all there is of its body goes to a plain socket from here: no chunk is taken, no list made. False: not this one. */
+/* A head with all there is of its body goes to a plain socket from here: no chunk is taken, no
+ * list made. False: not this one. */
 static bool send_whole(struct client *c, ssize_t *w)
 {
 	static _Thread_local char out[CHUNK_SMALL];
@@ -709,7 +724,8 @@ static bool send_whole(struct client *c, ssize_t *w)
 	struct h1_out o = head_form(c);
 	if (!has_little_body(c))
 		return false;
-	size_t n = h1_write_response_in(out, sizeof out - LIMIT_COPY_BEHIND_HEAD, &ex->resp.head, &o);
+	size_t n =
+		h1_write_response_in(out, sizeof out - LIMIT_COPY_BEHIND_HEAD, &ex->resp.head, &o);
 	if (!n)
 		return false;
 	size_t body = o.framing != H1_NO_BODY ? copy_behind(c, out + n) : 0;
@@ -778,7 +794,8 @@ static void write_task(struct task *t)
 
 static void write_again(struct task *t)
 {
-	struct client *c = ((struct work *)((char *)t - offsetof(struct work, again_write)))->client;
+	struct client *c =
+		((struct work *)((char *)t - offsetof(struct work, again_write)))->client;
 	if (c->state != CLIENT_DEAD)
 		later(c->front->loop, PHASE_WRITE, &c->work->write);
 }
@@ -793,7 +810,8 @@ static void linger(struct client *c)
 		return;
 	}
 	conn_resume(&c->conn);
-	client_timer(c, c->hcm->delayed_close_timeout_us ? c->hcm->delayed_close_timeout_us : LIMIT_DELAYED_CLOSE_US);
+	client_timer(c, c->hcm->delayed_close_timeout_us ? c->hcm->delayed_close_timeout_us
+							 : LIMIT_DELAYED_CLOSE_US);
 	if (conn_pending(&c->conn))
 		later(c->front->loop, PHASE_AGAIN, &c->work->again);
 }
@@ -802,7 +820,8 @@ static void linger(struct client *c)
  * costs two system calls and an event. Paused: something did come. With TLS what came cannot be seen without taking it. */
 static bool is_alone(const struct client *c)
 {
-	return c->last && !c->work->in && !c->conn.paused && !c->conn.blocked && !conn_is_tls(&c->conn);
+	return c->last && !c->work->in && !c->conn.paused && !c->conn.blocked &&
+	       !conn_is_tls(&c->conn);
 }
 
 /* The answer is with the kernel. */
@@ -876,7 +895,9 @@ void h1_client_timer(struct client *c)
 	switch (c->state) {
 	case CLIENT_IDLE: {
 		uint64_t idle = c->hcm->idle_timeout_us;
-		if (c->work && c->work->in && c->work->head_us && now >= c->work->head_us + head_time(c)) { /* part of an HTTP/2 preface */
+		/* part of an HTTP/2 preface */
+		if (c->work && c->work->in && c->work->head_us &&
+		    now >= c->work->head_us + head_time(c)) {
 			client_close(c, false);
 			return;
 		}
@@ -899,7 +920,8 @@ void h1_client_timer(struct client *c)
 		refuse(c, 408, "request_header_timeout");
 		return;
 	}
-	case CLIENT_LINGER: /* no reset: a slow client's kernel may still be taking the end of the answer */
+	case CLIENT_LINGER:
+		/* no reset: a slow client's kernel may still be taking the end of the answer */
 		client_close(c, false);
 		return;
 	default:

@@ -5,16 +5,23 @@
 #include "obs/log.h"
 #include "obs/stats.h"
 
-enum { H2_STREAMS = 100, H2_OWED = 1000, COLLECT = 48 * 1024, WRITE_IOV = 64, STARTS_PER_TURN = 8, H2_READ = CHUNK_SMALL };
+enum {
+	H2_STREAMS = 100,
+	H2_OWED = 1000,
+	COLLECT = 48 * 1024,
+	WRITE_IOV = 64,
+	STARTS_PER_TURN = 8,
+	H2_READ = CHUNK_SMALL
+};
 
 struct h2_stream {
 	struct h2_client *c;
 	struct exchange *ex; /* NULL: over */
 	struct h2_stream *next, *prev, *next_due;
 	int32_t id;
-	bool gone;	     /* nghttp2 has closed it */
-	bool due;	     /* listed in c->due */
-	bool answered;	     /* the head was submitted */
+	bool gone;     /* nghttp2 has closed it */
+	bool due;      /* listed in c->due */
+	bool answered; /* the head was submitted */
 	bool ending, too_large, request_ended;
 	uint64_t received, consumed;
 	int64_t size;
@@ -99,7 +106,8 @@ static void port_over(struct exchange *ex, bool cut)
 	}
 	if (cut)
 		h2_reset(c->h2, s->id, H2_INTERNAL_ERROR);
-	else if (!s->request_ended) /* the answer is whole, the rest of the request is not wanted (RFC 9113 8.1) */
+	/* the answer is whole, the rest of the request is not wanted (RFC 9113 8.1) */
+	else if (!s->request_ended)
 		h2_reset(c->h2, s->id, H2_NO_ERROR);
 	if (s->received > s->consumed) {
 		h2_consume(c->h2, s->id, s->received - s->consumed);
@@ -150,7 +158,9 @@ static void *opened(void *owner, int32_t id, struct head **head)
 	c->n++;
 	c->head_us = loop_now_us(cl->front->loop);
 	if (!timer_armed(&cl->timer) || cl->hcm->request_headers_timeout_us)
-		client_timer(cl, cl->hcm->request_headers_timeout_us ? cl->hcm->request_headers_timeout_us : LIMIT_HEADERS_US);
+		client_timer(cl, cl->hcm->request_headers_timeout_us
+					 ? cl->hcm->request_headers_timeout_us
+					 : LIMIT_HEADERS_US);
 	*head = &s->ex->req.head;
 	s->ex->http2 = true;
 	return s;
@@ -163,7 +173,8 @@ static void begin(struct h2_stream *s)
 	stat_add(cl->hcm->stats->rq_http2, 1);
 	cl->requests++;
 	for (unsigned i = ex->req.head.pseudo; i < ex->req.head.n && !ex->underscores; i++)
-		ex->underscores = memchr(ex->req.head.f[i].name_p, '_', ex->req.head.f[i].name_n) != NULL;
+		ex->underscores =
+			memchr(ex->req.head.f[i].name_p, '_', ex->req.head.f[i].name_n) != NULL;
 	ex->has_te_trailers = true;
 	if (s->too_large) {
 		exch_refuse(ex, 431, "http2.too_large");
@@ -296,7 +307,8 @@ static void closed(void *owner, void *stream, uint32_t code)
 	struct h2_client *c = owner;
 	s->gone = true;
 	if (c->first_start)
-		for (struct h2_stream *prev = NULL, *at = c->first_start; at; prev = at, at = at->next_due)
+		for (struct h2_stream *prev = NULL, *at = c->first_start; at;
+		     prev = at, at = at->next_due)
 			if (at == s) {
 				if (prev)
 					prev->next_due = s->next_due;
@@ -379,10 +391,13 @@ static void attend(struct h2_stream *s)
 	}
 	if (!s->answered && exch_answer_ready(ex) && !ex->cut) {
 		unsigned status = ex->resp.head.status;
-		bool bodyless = ex->is_head || status == 204 || status == 304 || (ex->resp.ended && chain_empty(&ex->resp.out) && !(ex->resp.trailers && ex->resp.trailers->n));
+		bool bodyless = ex->is_head || status == 204 || status == 304 ||
+				(ex->resp.ended && chain_empty(&ex->resp.out) &&
+				 !(ex->resp.trailers && ex->resp.trailers->n));
 		int64_t size = leg_framing(&ex->resp);
 		if (ex->is_head && ex->resp.size_fixed)
-			head_set_id(&ex->resp.head, FIELD_CONTENT_LENGTH, arena_printf(&ex->arena, "%lld", (long long)ex->resp.size));
+			head_set_id(&ex->resp.head, FIELD_CONTENT_LENGTH,
+				    arena_printf(&ex->arena, "%lld", (long long)ex->resp.size));
 		else if (bodyless && !ex->is_head && status != 304 && size >= 0 && status != 204)
 			head_set_id(&ex->resp.head, FIELD_CONTENT_LENGTH, STR("0"));
 		s->announced = bodyless ? -1 : size;
@@ -396,7 +411,8 @@ static void attend(struct h2_stream *s)
 		return;
 	}
 	if (s->answered) {
-		if (ex->resp.ended && chain_empty(&ex->resp.out) && s->announced > 0) { /* short of its length (I5) */
+		/* short of its length (I5) */
+		if (ex->resp.ended && chain_empty(&ex->resp.out) && s->announced > 0) {
 			ex->cut = true;
 			exch_answer_done(ex);
 			return;
@@ -460,7 +476,8 @@ static void flush(struct task *t)
 /* More may be waiting in nghttp2 than one write took. */
 static void write_on(struct task *t)
 {
-	struct client *cl = ((struct work *)((char *)t - offsetof(struct work, again_write)))->client;
+	struct client *cl =
+		((struct work *)((char *)t - offsetof(struct work, again_write)))->client;
 	if (cl->state != CLIENT_DEAD && cl->h2)
 		want_flush(cl->h2);
 }
@@ -606,13 +623,15 @@ void h2_client_timer(struct client *cl)
 {
 	struct h2_client *c = cl->h2;
 	uint64_t now = loop_now_us(cl->front->loop), idle = cl->hcm->idle_timeout_us;
-	uint64_t most = cl->hcm->request_headers_timeout_us ? cl->hcm->request_headers_timeout_us : LIMIT_HEADERS_US;
+	uint64_t most = cl->hcm->request_headers_timeout_us ? cl->hcm->request_headers_timeout_us
+							    : LIMIT_HEADERS_US;
 	if (h2_in_head(c->h2)) {
 		if (!c->head_us)
 			c->head_us = now;
 		if (now >= c->head_us + most) {
 			stat_add(cl->hcm->stats->rq_header_timeout, 1);
-			log_limited(LOG_HTTP, LOG_INFO, "http2.head_timeout", "[C%llu] http2.head_timeout from %.*s",
+			log_limited(LOG_HTTP, LOG_INFO, "http2.head_timeout",
+				    "[C%llu] http2.head_timeout from %.*s",
 				    (unsigned long long)cl->id, STR_ARG(cl->work->peer.remote));
 			h2_goaway(c->h2, H2_NO_ERROR);
 			c->broken = true;

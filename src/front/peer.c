@@ -1,4 +1,5 @@
-/* src/front/peer.c: facts about the client's connection that exchange may ask for, and checks common to both codecs. */
+/* src/front/peer.c: facts about the client's connection that exchange may ask for, and checks
+ * common to both codecs. */
 #include "front/front_int.h"
 
 static struct conn *conn_of(const struct exchange *ex)
@@ -15,11 +16,20 @@ struct client *client_of(const struct exchange *ex)
 struct str port_text(struct exchange *ex, enum peer_text what, struct arena *a)
 {
 	static const enum tls_text map[] = {
-		[PEER_TLS_VERSION] = TLS_VERSION,   [PEER_CIPHER] = TLS_CIPHER,		  [PEER_CIPHER_ID] = TLS_CIPHER_ID,
-		[PEER_SESSION_ID] = TLS_SESSION_ID, [PEER_SNI] = TLS_SNI,		  [PEER_ALPN] = TLS_ALPN,
-		[PEER_SUBJECT] = TLS_PEER_SUBJECT,  [PEER_ISSUER] = TLS_PEER_ISSUER,	  [PEER_SERIAL] = TLS_PEER_SERIAL,
-		[PEER_SHA256] = TLS_PEER_SHA256,    [PEER_PEM] = TLS_PEER_PEM_URLENCODED, [PEER_CHAIN_PEM] = TLS_PEER_CHAIN_URLENCODED,
-		[PEER_LOCAL_SUBJECT] = TLS_LOCAL_SUBJECT, [PEER_CN] = TLS_PEER_CN,
+		[PEER_TLS_VERSION] = TLS_VERSION,
+		[PEER_CIPHER] = TLS_CIPHER,
+		[PEER_CIPHER_ID] = TLS_CIPHER_ID,
+		[PEER_SESSION_ID] = TLS_SESSION_ID,
+		[PEER_SNI] = TLS_SNI,
+		[PEER_ALPN] = TLS_ALPN,
+		[PEER_SUBJECT] = TLS_PEER_SUBJECT,
+		[PEER_ISSUER] = TLS_PEER_ISSUER,
+		[PEER_SERIAL] = TLS_PEER_SERIAL,
+		[PEER_SHA256] = TLS_PEER_SHA256,
+		[PEER_PEM] = TLS_PEER_PEM_URLENCODED,
+		[PEER_CHAIN_PEM] = TLS_PEER_CHAIN_URLENCODED,
+		[PEER_LOCAL_SUBJECT] = TLS_LOCAL_SUBJECT,
+		[PEER_CN] = TLS_PEER_CN,
 	};
 	if (!conn_is_tls(conn_of(ex)))
 		return (struct str){"", 0};
@@ -29,8 +39,9 @@ struct str port_text(struct exchange *ex, enum peer_text what, struct arena *a)
 unsigned port_list(struct exchange *ex, enum peer_list what, struct arena *a, struct str **out)
 {
 	static const enum tls_list map[] = {
-		[PEER_URIS] = TLS_PEER_URIS,	    [PEER_DNS] = TLS_PEER_DNS,	     [PEER_OIDS] = TLS_PEER_OIDS,
-		[PEER_ORGS] = TLS_PEER_ORGS,	    [PEER_LOCAL_URIS] = TLS_LOCAL_URIS, [PEER_LOCAL_DNS] = TLS_LOCAL_DNS,
+		[PEER_URIS] = TLS_PEER_URIS,        [PEER_DNS] = TLS_PEER_DNS,
+		[PEER_OIDS] = TLS_PEER_OIDS,        [PEER_ORGS] = TLS_PEER_ORGS,
+		[PEER_LOCAL_URIS] = TLS_LOCAL_URIS, [PEER_LOCAL_DNS] = TLS_LOCAL_DNS,
 		[PEER_LOCAL_OIDS] = TLS_LOCAL_OIDS,
 	};
 	*out = NULL;

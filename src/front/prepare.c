@@ -7,9 +7,13 @@
 static bool san_ok(void *arg, enum tls_san_kind kind, struct str value)
 {
 	const struct tls_cfg *t = arg;
-	static const int kinds[] = {[TLS_SAN_DNS] = SAN_DNS, [TLS_SAN_URI] = SAN_URI, [TLS_SAN_EMAIL] = SAN_EMAIL, [TLS_SAN_IP] = SAN_IP};
+	static const int kinds[] = {[TLS_SAN_DNS] = SAN_DNS,
+				    [TLS_SAN_URI] = SAN_URI,
+				    [TLS_SAN_EMAIL] = SAN_EMAIL,
+				    [TLS_SAN_IP] = SAN_IP};
 	for (unsigned i = 0; i < t->nsans; i++)
-		if ((t->sans[i].kind == SAN_ANY || (int)t->sans[i].kind == kinds[kind]) && string_matches(&t->sans[i].match, value))
+		if ((t->sans[i].kind == SAN_ANY || (int)t->sans[i].kind == kinds[kind]) &&
+		    string_matches(&t->sans[i].match, value))
 			return true;
 	return false;
 }
@@ -84,7 +88,9 @@ static void mixed(const struct listener_cfg *l, struct diags *d)
 	}
 	if (tls && plain)
 		diag_at(d, DIAG_ERROR, l->at,
-			"listener %.*s mixes filter chains with and without TLS: not supported; give each its own port", STR_ARG(l->name));
+			"listener %.*s mixes filter chains with and without TLS: not supported; "
+			"give each its own port",
+			STR_ARG(l->name));
 }
 
 static stat_id reg(enum stat_kind kind, struct str prefix, const char *name)
@@ -93,40 +99,40 @@ static stat_id reg(enum stat_kind kind, struct str prefix, const char *name)
 }
 
 /* One row of struct hcm_stats: member, kind, Envoy's name. */
-#define HCM_STATS(X)                                                                               \
-	X(rq_total, STAT_COUNTER, "downstream_rq_total")                                           \
-	X(rq_active, STAT_GAUGE, "downstream_rq_active")                                           \
-	X(rq_1xx, STAT_COUNTER, "downstream_rq_1xx")                                               \
-	X(rq_2xx, STAT_COUNTER, "downstream_rq_2xx")                                               \
-	X(rq_3xx, STAT_COUNTER, "downstream_rq_3xx")                                               \
-	X(rq_4xx, STAT_COUNTER, "downstream_rq_4xx")                                               \
-	X(rq_5xx, STAT_COUNTER, "downstream_rq_5xx")                                               \
-	X(rq_completed, STAT_COUNTER, "downstream_rq_completed")                                   \
-	X(rq_time, STAT_HISTOGRAM, "downstream_rq_time")                                           \
-	X(rq_http1, STAT_COUNTER, "downstream_rq_http1_total")                                     \
-	X(rq_http2, STAT_COUNTER, "downstream_rq_http2_total")                                     \
-	X(rq_rx_reset, STAT_COUNTER, "downstream_rq_rx_reset")                                     \
-	X(rq_timeout, STAT_COUNTER, "downstream_rq_timeout")                                       \
-	X(rq_idle_timeout, STAT_COUNTER, "downstream_rq_idle_timeout")                             \
-	X(rq_header_timeout, STAT_COUNTER, "downstream_rq_header_timeout")                         \
-	X(rq_rejected, STAT_COUNTER, "downstream_rq_rejected")                                     \
-	X(cx_total, STAT_COUNTER, "downstream_cx_total")                                           \
-	X(cx_active, STAT_GAUGE, "downstream_cx_active")                                           \
-	X(cx_http1, STAT_COUNTER, "downstream_cx_http1_total")                                     \
-	X(cx_http2, STAT_COUNTER, "downstream_cx_http2_total")                                     \
-	X(cx_ssl, STAT_COUNTER, "downstream_cx_ssl_total")                                         \
-	X(cx_destroy, STAT_COUNTER, "downstream_cx_destroy")                                       \
-	X(cx_protocol_error, STAT_COUNTER, "downstream_cx_protocol_error")                         \
-	X(cx_idle_timeout, STAT_COUNTER, "downstream_cx_idle_timeout")                             \
-	X(cx_rx_bytes, STAT_COUNTER, "downstream_cx_rx_bytes_total")                               \
-	X(cx_tx_bytes, STAT_COUNTER, "downstream_cx_tx_bytes_total")                               \
-	X(cx_drain_close, STAT_COUNTER, "downstream_cx_drain_close")                               \
-	X(cx_length_ms, STAT_HISTOGRAM, "downstream_cx_length_ms")                                 \
-	X(no_route, STAT_COUNTER, "no_route")                                                      \
-	X(no_cluster, STAT_COUNTER, "no_cluster")                                                  \
-	X(rq_direct_response, STAT_COUNTER, "rq_direct_response")                                  \
-	X(rq_redirect, STAT_COUNTER, "rq_redirect")                                                \
-	X(cx_upgrades, STAT_COUNTER, "downstream_cx_upgrades_total")                               \
+#define HCM_STATS(X)                                                       \
+	X(rq_total, STAT_COUNTER, "downstream_rq_total")                   \
+	X(rq_active, STAT_GAUGE, "downstream_rq_active")                   \
+	X(rq_1xx, STAT_COUNTER, "downstream_rq_1xx")                       \
+	X(rq_2xx, STAT_COUNTER, "downstream_rq_2xx")                       \
+	X(rq_3xx, STAT_COUNTER, "downstream_rq_3xx")                       \
+	X(rq_4xx, STAT_COUNTER, "downstream_rq_4xx")                       \
+	X(rq_5xx, STAT_COUNTER, "downstream_rq_5xx")                       \
+	X(rq_completed, STAT_COUNTER, "downstream_rq_completed")           \
+	X(rq_time, STAT_HISTOGRAM, "downstream_rq_time")                   \
+	X(rq_http1, STAT_COUNTER, "downstream_rq_http1_total")             \
+	X(rq_http2, STAT_COUNTER, "downstream_rq_http2_total")             \
+	X(rq_rx_reset, STAT_COUNTER, "downstream_rq_rx_reset")             \
+	X(rq_timeout, STAT_COUNTER, "downstream_rq_timeout")               \
+	X(rq_idle_timeout, STAT_COUNTER, "downstream_rq_idle_timeout")     \
+	X(rq_header_timeout, STAT_COUNTER, "downstream_rq_header_timeout") \
+	X(rq_rejected, STAT_COUNTER, "downstream_rq_rejected")             \
+	X(cx_total, STAT_COUNTER, "downstream_cx_total")                   \
+	X(cx_active, STAT_GAUGE, "downstream_cx_active")                   \
+	X(cx_http1, STAT_COUNTER, "downstream_cx_http1_total")             \
+	X(cx_http2, STAT_COUNTER, "downstream_cx_http2_total")             \
+	X(cx_ssl, STAT_COUNTER, "downstream_cx_ssl_total")                 \
+	X(cx_destroy, STAT_COUNTER, "downstream_cx_destroy")               \
+	X(cx_protocol_error, STAT_COUNTER, "downstream_cx_protocol_error") \
+	X(cx_idle_timeout, STAT_COUNTER, "downstream_cx_idle_timeout")     \
+	X(cx_rx_bytes, STAT_COUNTER, "downstream_cx_rx_bytes_total")       \
+	X(cx_tx_bytes, STAT_COUNTER, "downstream_cx_tx_bytes_total")       \
+	X(cx_drain_close, STAT_COUNTER, "downstream_cx_drain_close")       \
+	X(cx_length_ms, STAT_HISTOGRAM, "downstream_cx_length_ms")         \
+	X(no_route, STAT_COUNTER, "no_route")                              \
+	X(no_cluster, STAT_COUNTER, "no_cluster")                          \
+	X(rq_direct_response, STAT_COUNTER, "rq_direct_response")          \
+	X(rq_redirect, STAT_COUNTER, "rq_redirect")                        \
+	X(cx_upgrades, STAT_COUNTER, "downstream_cx_upgrades_total")       \
 	X(cx_upgrades_active, STAT_GAUGE, "downstream_cx_upgrades_active")
 
 static bool prepare_hcm(struct model *m, struct hcm_cfg *h, struct diags *d)
@@ -145,7 +151,8 @@ static bool prepare_hcm(struct model *m, struct hcm_cfg *h, struct diags *d)
 		a->sink = path ? sink_open(path) : NULL;
 		a->sink_free = free_sink;
 		if (!a->sink)
-			diag_at(d, DIAG_ERROR, h->at, "cannot open access log %.*s: %m", STR_ARG(a->path));
+			diag_at(d, DIAG_ERROR, h->at, "cannot open access log %.*s: %m",
+				STR_ARG(a->path));
 	}
 	return true;
 }
@@ -157,7 +164,8 @@ static bool prepare_chain(struct model *m, struct chain_cfg *c, struct diags *d)
 	return prepare_hcm(m, (struct hcm_cfg *)c->hcm, d);
 }
 
-/* "listener.127.0.0.1_80.": the address with its colons as underscores, "admin" for the admin listener, as Envoy. */
+/* "listener.127.0.0.1_80.": the address with its colons as underscores, "admin" for the admin
+ * listener, as Envoy. */
 static stat_id listener_stat(enum stat_kind kind, const struct listener_cfg *l, const char *name)
 {
 	char address[160];
@@ -200,7 +208,8 @@ bool front_prepare(struct model *m, struct diags *d)
 	return d->errors == before;
 }
 
-const struct chain_cfg *sockets_first_chain(const struct listener_cfg *l, int fd, const struct sockaddr *remote, struct tls_ctx **tls)
+const struct chain_cfg *sockets_first_chain(const struct listener_cfg *l, int fd,
+					    const struct sockaddr *remote, struct tls_ctx **tls)
 {
 	struct address la = {0}, ra = {0};
 	struct chain_ask ask = {.local = &la, .remote = &ra};
@@ -209,9 +218,11 @@ const struct chain_cfg *sockets_first_chain(const struct listener_cfg *l, int fd
 		*tls = l->picker;
 		return l->nchains ? &l->chains[0] : l->fallback;
 	}
-	const struct chain_cfg *c = l->nchains == 1 && !l->chains[0].ndest && !l->chains[0].nsource && !l->chains[0].ndirect_source && !l->chains[0].dest_port
-					    ? &l->chains[0]
-					    : NULL;
+	const struct chain_cfg *c =
+		l->nchains == 1 && !l->chains[0].ndest && !l->chains[0].nsource &&
+				!l->chains[0].ndirect_source && !l->chains[0].dest_port
+			? &l->chains[0]
+			: NULL;
 	if (!c) {
 		la.len = sizeof la.any;
 		if (getsockname(fd, &la.sa, &la.len))

@@ -44,18 +44,21 @@ unsigned sockets_port(const struct address *a)
 static struct entry *find(const struct sockets *s, struct str address, unsigned worker)
 {
 	for (unsigned i = 0; s && i < s->n; i++)
-		if (s->entries[i].fd >= 0 && s->entries[i].worker == worker && str_eq(str_of(s->entries[i].address), address))
+		if (s->entries[i].fd >= 0 && s->entries[i].worker == worker &&
+		    str_eq(str_of(s->entries[i].address), address))
 			return &s->entries[i];
 	return NULL;
 }
 
-int sockets_fd(const struct sockets *s, const struct listener_cfg *l, unsigned address, unsigned worker)
+int sockets_fd(const struct sockets *s, const struct listener_cfg *l, unsigned address,
+	       unsigned worker)
 {
 	struct entry *e = find(s, l->addresses[address].text, worker);
 	return e ? e->fd : -1;
 }
 
-struct str sockets_address(const struct sockets *s, const struct listener_cfg *l, unsigned address, char out[128])
+struct str sockets_address(const struct sockets *s, const struct listener_cfg *l, unsigned address,
+			   char out[128])
 {
 	struct entry *e = find(s, l->addresses[address].text, 0);
 	if (!e)
@@ -93,7 +96,9 @@ static bool add(struct sockets *s, struct str address, unsigned worker, int fd)
 	memcpy(e->address, address.p, address.n < SOCKNAME_TEXT ? address.n : SOCKNAME_TEXT - 1);
 	e->worker = worker;
 	e->fd = fd;
-	size_t n = getsockname(fd, (struct sockaddr *)&ss, &len) == 0 ? sockname_text((struct sockaddr *)&ss, len, e->bound) : 0;
+	size_t n = getsockname(fd, (struct sockaddr *)&ss, &len) == 0
+			   ? sockname_text((struct sockaddr *)&ss, len, e->bound)
+			   : 0;
 	e->bound[n < SOCKNAME_TEXT ? n : SOCKNAME_TEXT - 1] = 0;
 	return true;
 }
@@ -109,7 +114,8 @@ static int inherit(struct str address)
 	return -1;
 }
 
-static int open_one(const struct listener_cfg *l, const struct address *a, uint16_t *port, bool shared, struct failure *f)
+static int open_one(const struct listener_cfg *l, const struct address *a, uint16_t *port,
+		    bool shared, struct failure *f)
 {
 	struct listen_opts o = {
 		.backlog = l->backlog ? l->backlog : LISTEN_BACKLOG,
@@ -135,7 +141,8 @@ static int open_one(const struct listener_cfg *l, const struct address *a, uint1
 }
 
 /* All workers' sockets of one address. unix sockets: one, shared by dup. */
-static bool open_address(struct sockets *s, const struct sockets *old, const struct listener_cfg *l, unsigned k, unsigned workers, struct diags *d)
+static bool open_address(struct sockets *s, const struct sockets *old, const struct listener_cfg *l,
+			 unsigned k, unsigned workers, struct diags *d)
 {
 	const struct address *a = &l->addresses[k];
 	uint16_t port = 0;
@@ -155,11 +162,15 @@ static bool open_address(struct sockets *s, const struct sockets *old, const str
 			fd = open_one(l, a, &port, true, &f);
 		}
 		if (fd < 0) {
-			if (l->is_admin) { /* somebody else's admin listener is no reason not to serve, when it was not asked for */
-				diag_at(d, DIAG_WARNING, l->at, "admin: cannot listen on %.*s: %s", STR_ARG(a->text), strerror(f.err));
+			/* somebody else's admin listener is no reason not to serve, when it was
+			 * not asked for */
+			if (l->is_admin) {
+				diag_at(d, DIAG_WARNING, l->at, "admin: cannot listen on %.*s: %s",
+					STR_ARG(a->text), strerror(f.err));
 				return true;
 			}
-			diag_at(d, DIAG_ERROR, l->at, "cannot listen on %.*s: %s: %s", STR_ARG(a->text), f.step ? f.step : "listen", strerror(f.err));
+			diag_at(d, DIAG_ERROR, l->at, "cannot listen on %.*s: %s: %s",
+				STR_ARG(a->text), f.step ? f.step : "listen", strerror(f.err));
 			return false;
 		}
 		if (!add(s, a->text, w, fd)) {
@@ -181,7 +192,8 @@ static void close_new(struct sockets *s, const struct sockets *old)
 	mem_free(MEM_CONFIG, s);
 }
 
-struct sockets *sockets_open(const struct model *m, unsigned workers, struct sockets *old, struct diags *d)
+struct sockets *sockets_open(const struct model *m, unsigned workers, struct sockets *old,
+			     struct diags *d)
 {
 	struct sockets *s = mem_zalloc(MEM_CONFIG, sizeof *s);
 	if (!s)
@@ -192,7 +204,8 @@ struct sockets *sockets_open(const struct model *m, unsigned workers, struct soc
 			unsigned n = l->is_admin ? 1 : workers;
 			if (!open_address(s, old, l, k, n, d)) {
 				if (!d->errors)
-					diag_add(d, DIAG_ERROR, NULL, "no memory for listening sockets");
+					diag_add(d, DIAG_ERROR, NULL,
+						 "no memory for listening sockets");
 				close_new(s, old);
 				return NULL;
 			}

@@ -113,7 +113,8 @@ static int ext_step(enum state state, char c)
 	}
 }
 
-/* Bytes [q, end) of the line that announces a chunk; H1_DONE: the line is complete, *at behind it. */
+/* Bytes [q, end) of the line that announces a chunk; H1_DONE: the line is complete, *at behind
+ * it. */
 static enum h1_verdict chunk_line(struct h1_body *b, const struct h1_limits *lim, const char **at,
 				  const char *end)
 {

@@ -99,7 +99,8 @@ static void set_field(struct field *f, enum field_id id, const char *p, size_t n
 
 /* ---- request line */
 
-/* RFC 9112 3.2.2. A path that is missing is "/" (RFC 9110 4.2.3), of OPTIONS "*" (RFC 9112 3.2.4). */
+/* RFC 9112 3.2.2. A path that is missing is "/" (RFC 9110 4.2.3), of OPTIONS "*" (RFC 9112
+ * 3.2.4). */
 static enum h1_verdict absolute_form(struct h1_parse *st, struct head *h, const char *t, size_t n)
 {
 	size_t skip = 7;
@@ -133,7 +134,8 @@ static enum h1_verdict absolute_form(struct h1_parse *st, struct head *h, const 
 	return H1_DONE;
 }
 
-/* The pseudo fields, made when the target's end is seen; :authority stays empty until Host comes. */
+/* The pseudo fields, made when the target's end is seen; :authority stays empty until Host
+ * comes. */
 static enum h1_verdict take_target(struct h1_parse *st, struct head *h, struct str method,
 				   struct str t)
 {
@@ -290,7 +292,8 @@ static enum h1_verdict slow_status(struct h1_parse *st, const char *p, const cha
 	return H1_DONE;
 }
 
-/* RFC 9112 4: HTTP-version SP 3DIGIT SP [reason-phrase]; the second SP may be missing with the phrase. */
+/* RFC 9112 4: HTTP-version SP 3DIGIT SP [reason-phrase]; the second SP may be missing with the
+ * phrase. */
 static enum h1_verdict status_line(struct h1_parse *st, const char *p, const char *end,
 				   struct head *h)
 {
@@ -489,7 +492,8 @@ static __attribute__((noinline)) enum h1_verdict name_fault(struct h1_parse *st,
 	return bad(st, status, bad_name);
 }
 
-/* A name that is not listed, or the start of one: only token characters, not too long. Notes '_'. */
+/* A name that is not listed, or the start of one: only token characters, not too long. Notes
+ * '_'. */
 static __attribute__((noinline)) enum h1_verdict slow_name(struct h1_parse *st,
 							   const struct h1_limits *lim,
 							   const char *line, const char *from,
@@ -612,7 +616,8 @@ field_lines(struct h1_parse *st, const struct h1_limits *lim, char *p, const cha
 			v = p + st->val;
 			e = v + st->val_n;
 		} else {
-			/* Nothing is below '!' here but blanks, and the CR at e; before v is the colon. */
+			/* Nothing is below '!' here but blanks, and the CR at e; before v is the
+			 * colon. */
 			v += *v == ' ';
 			while (__builtin_expect((unsigned char)*v <= ' ' && v < e, 0))
 				v++;

@@ -354,7 +354,8 @@ static void test_limits(void)
 	end = repeat(end, "\r\n\r\n", 1);
 	check_verdict(&(struct verdict){"101 options", buf, 400, CONN}, false, buf,
 		      (size_t)(end - buf));
-	/* Blanks alone do not cost a walk each: a megabyte of them byte by byte would never end if they did. */
+	/* Blanks alone do not cost a walk each: a megabyte of them byte by byte would never end
+	 * if they did. */
 	struct h1_limits wide = h1_default_limits;
 	wide.head = 400000;
 	end = repeat(repeat(buf, G "X-A: ", 1), " ", 250000);

@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* What came out, of either parser. Strings are malloc'd; fields is the pseudo fields, then the others. */
+/* What came out, of either parser. Strings are malloc'd; fields is the pseudo fields, then the
+ * others. */
 struct text {
 	char *p;
 	size_t n;
@@ -498,7 +499,8 @@ static inline int ref_value_byte(struct ref *r, char c)
 	bool digit_ok = (c >= '0' && c <= '9') || ref_blank(c);
 	bool host_ok = c && (unsigned char)c < 128 &&
 		       (isalnum((unsigned char)c) || strchr("-._~!$&'()*+;=%:[] \t", c));
-	/* A byte that is no value byte ends the value: those before it have been judged one by one. */
+	/* A byte that is no value byte ends the value: those before it have been judged one by
+	 * one. */
 	if (ref_value(c) && !r->response) {
 		if (text_is(&r->name, "content-length") && !digit_ok)
 			return ref_bad(r, 400, "http1.content_length");
@@ -801,7 +803,8 @@ static inline void outcome_same(const struct outcome *a, const struct outcome *b
 	abort();
 }
 
-/* b is what a became when it was written and parsed: the same but for fields that the codec owns. */
+/* b is what a became when it was written and parsed: the same but for fields that the codec
+ * owns. */
 static inline void same_message(const struct head *a, const struct head *b)
 {
 	unsigned i, k = b->pseudo;
@@ -823,7 +826,8 @@ static inline void same_message(const struct head *a, const struct head *b)
 	}
 }
 
-/* Parses, writes what came out as postern would forward it, parses that: the same message, or it dies. */
+/* Parses, writes what came out as postern would forward it, parses that: the same message, or it
+ * dies. */
 static inline void check_round_trip(const struct h1_limits *lim, bool response, const char *p,
 				    size_t n)
 {

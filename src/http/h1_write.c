@@ -9,7 +9,8 @@
 /* Start line, separators and computed fields: "HTTP/1.1 200 " and CRLF, "content-length: " with 20 digits,
  * "transfer-encoding: chunked", "connection: close, keep-alive, te, upgrade", "upgrade: ", "te: trailers". */
 enum { FIXED = 256, PER_FIELD = 4 };
-/* Of a start line, what is not a value of the head's: "HTTP/1.1 200 ", our own reason phrases, " HTTP/1.1", "host: ", ends of lines. */
+/* Of a start line, what is not a value of the head's: "HTTP/1.1 200 ", our own reason phrases, "
+ * HTTP/1.1", "host: ", ends of lines. */
 enum { START = 96 };
 
 /* Bits of ids that are never written as they are. Trailer is there for those who announce one. */
@@ -158,7 +159,8 @@ static char *put_fields(char *out, uintptr_t limit, const struct head *h, const 
 	return PUT(out, "\r\n");
 }
 
-/* Where the fields must end so that what follows them has room; 0: not even the start line, with start bytes of others, is sure to have. */
+/* Where the fields must end so that what follows them has room; 0: not even the start line, with
+ * start bytes of others, is sure to have. */
 static uintptr_t fields_limit(const char *out, size_t room, size_t start, const struct h1_out *o)
 {
 	size_t behind = FIXED + o->upgrade.n;

@@ -15,7 +15,7 @@ struct h2 {
 	struct chain *wire; /* while collecting */
 	bool broken, in_head;
 	bool settings_sent;
-	bool flooded; /* more frames of a kind than one may send */
+	bool flooded;   /* more frames of a kind than one may send */
 	uint32_t empty; /* frames without content in a row */
 	/* the field block being decoded */
 	int32_t id;
@@ -60,7 +60,8 @@ static int begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *user)
 
 static bool path_bytes_ok(struct str v, struct str method)
 {
-	if (v.n == 0 || !(v.p[0] == '/' || (v.n == 1 && v.p[0] == '*' && (method.p == NULL || str_eq(method, STR("OPTIONS"))))))
+	if (v.n == 0 || !(v.p[0] == '/' || (v.n == 1 && v.p[0] == '*' &&
+					    (method.p == NULL || str_eq(method, STR("OPTIONS"))))))
 		return false;
 	for (size_t i = 0; i < v.n; i++)
 		if ((unsigned char)v.p[i] < 0x21 || (unsigned char)v.p[i] > 0x7e || v.p[i] == '#')
@@ -71,7 +72,8 @@ static bool path_bytes_ok(struct str v, struct str method)
 /* cookie crumbs become one field, RFC 9113 8.2.3. */
 static bool join_cookie(struct h2 *h, struct field *f, struct str v)
 {
-	struct str j = arena_printf(h->head->arena, "%.*s; %.*s", STR_ARG(field_value(f)), STR_ARG(v));
+	struct str j =
+		arena_printf(h->head->arena, "%.*s; %.*s", STR_ARG(field_value(f)), STR_ARG(v));
 	if (!j.p)
 		return false;
 	f->value_p = j.p;
@@ -94,8 +96,8 @@ static void take_field(struct h2 *h, struct head *to, struct str name, struct st
 	h->oom |= !head_add_copy(to, name, value);
 }
 
-static int got_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t nn, const uint8_t *value, size_t vn, uint8_t flags,
-		      void *user)
+static int got_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t nn,
+		      const uint8_t *value, size_t vn, uint8_t flags, void *user)
 {
 	struct h2 *h = user;
 	if (f->hd.type != NGHTTP2_HEADERS || !h->stream || h->malformed)
@@ -105,7 +107,8 @@ static int got_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t 
 	h->fields++;
 	bool trailers = is_trailers(f);
 	if (h->bytes > h->settings.head_bytes || (h->fields > h->settings.fields + 5)) {
-		/* decoded for HPACK's sake, not kept; a block far beyond the limit ends the connection */
+		/* decoded for HPACK's sake, not kept; a block far beyond the limit ends the
+		 * connection */
 		h->too_large = true;
 		if (h->bytes > 4 * (size_t)h->settings.head_bytes + 65536) {
 			h->broken = true;
@@ -116,8 +119,10 @@ static int got_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t 
 	if (h->too_large)
 		return 0;
 	for (size_t i = 0; i < vn; i++)
-		h->malformed |= value[i] == 0 || value[i] == '\r' || value[i] == '\n' || (value[i] < 0x20 && value[i] != '\t') || value[i] == 0x7f;
-	if (vn && (value[0] == ' ' || value[0] == '\t' || value[vn - 1] == ' ' || value[vn - 1] == '\t'))
+		h->malformed |= value[i] == 0 || value[i] == '\r' || value[i] == '\n' ||
+				(value[i] < 0x20 && value[i] != '\t') || value[i] == 0x7f;
+	if (vn &&
+	    (value[0] == ' ' || value[0] == '\t' || value[vn - 1] == ' ' || value[vn - 1] == '\t'))
 		h->malformed = true;
 	for (size_t i = 0; i < nn; i++)
 		h->malformed |= name[i] >= 'A' && name[i] <= 'Z';
@@ -126,9 +131,20 @@ static int got_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t 
 	if (h->malformed)
 		return 0;
 	if (trailers) {
-		static const enum field_id never[] = {FIELD_CONTENT_LENGTH, FIELD_HOST, FIELD_AUTHORIZATION, FIELD_COOKIE, FIELD_TE, FIELD_EXPECT,
-						      FIELD_TRAILER, FIELD_X_FORWARDED_FOR, FIELD_X_FORWARDED_PROTO, FIELD_X_FORWARDED_HOST,
-						      FIELD_FORWARDED, FIELD_CONTENT_TYPE, FIELD_CONTENT_ENCODING, FIELD_CONTENT_RANGE};
+		static const enum field_id never[] = {FIELD_CONTENT_LENGTH,
+						      FIELD_HOST,
+						      FIELD_AUTHORIZATION,
+						      FIELD_COOKIE,
+						      FIELD_TE,
+						      FIELD_EXPECT,
+						      FIELD_TRAILER,
+						      FIELD_X_FORWARDED_FOR,
+						      FIELD_X_FORWARDED_PROTO,
+						      FIELD_X_FORWARDED_HOST,
+						      FIELD_FORWARDED,
+						      FIELD_CONTENT_TYPE,
+						      FIELD_CONTENT_ENCODING,
+						      FIELD_CONTENT_RANGE};
 		enum field_id id = name_id(n.p, n.n);
 		for (size_t i = 0; i < sizeof never / sizeof *never; i++)
 			if (id == never[i])
@@ -151,8 +167,8 @@ static int got_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t 
 	return 0;
 }
 
-static int invalid_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t nn, const uint8_t *value, size_t vn, uint8_t flags,
-			  void *user)
+static int invalid_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name,
+			  size_t nn, const uint8_t *value, size_t vn, uint8_t flags, void *user)
 {
 	((struct h2 *)user)->malformed = true;
 	return 0;
@@ -162,7 +178,8 @@ static int invalid_header(nghttp2_session *s, const nghttp2_frame *f, const uint
 static bool head_ok(struct h2 *h)
 {
 	struct head *d = h->head;
-	struct str method = head_value(d, FIELD_METHOD), path = head_value(d, FIELD_PATH), authority = head_value(d, FIELD_AUTHORITY);
+	struct str method = head_value(d, FIELD_METHOD), path = head_value(d, FIELD_PATH),
+		   authority = head_value(d, FIELD_AUTHORITY);
 	if (!method.p || !field_name_ok(method))
 		return false;
 	if (head_has(d, FIELD_PROTOCOL))
@@ -182,22 +199,26 @@ static int frame_received(nghttp2_session *s, const nghttp2_frame *f, void *user
 {
 	struct h2 *h = user;
 	bool end = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
-	void *stream = f->hd.stream_id ? nghttp2_session_get_stream_user_data(s, f->hd.stream_id) : NULL;
+	void *stream =
+		f->hd.stream_id ? nghttp2_session_get_stream_user_data(s, f->hd.stream_id) : NULL;
 	if (f->hd.type == NGHTTP2_HEADERS) {
 		h->in_head = false;
 		if (!stream || h->broken)
 			return 0;
 		if (h->oom) {
-			nghttp2_submit_rst_stream(s, NGHTTP2_FLAG_NONE, f->hd.stream_id, NGHTTP2_INTERNAL_ERROR);
+			nghttp2_submit_rst_stream(s, NGHTTP2_FLAG_NONE, f->hd.stream_id,
+						  NGHTTP2_INTERNAL_ERROR);
 			return 0;
 		}
 		if (h->malformed || (!is_trailers(f) && !h->too_large && !head_ok(h))) {
-			nghttp2_submit_rst_stream(s, NGHTTP2_FLAG_NONE, f->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
+			nghttp2_submit_rst_stream(s, NGHTTP2_FLAG_NONE, f->hd.stream_id,
+						  NGHTTP2_PROTOCOL_ERROR);
 			return 0;
 		}
 		if (is_trailers(f)) {
 			if (h->too_large)
-				nghttp2_submit_rst_stream(s, NGHTTP2_FLAG_NONE, f->hd.stream_id, NGHTTP2_ENHANCE_YOUR_CALM);
+				nghttp2_submit_rst_stream(s, NGHTTP2_FLAG_NONE, f->hd.stream_id,
+							  NGHTTP2_ENHANCE_YOUR_CALM);
 			else
 				h->ops->ended(h->owner, stream, h->trailers);
 			return 0;
@@ -216,14 +237,16 @@ static int begin_frame(nghttp2_session *s, const nghttp2_frame_hd *hd, void *use
 	struct h2 *h = user;
 	if (hd->type == NGHTTP2_HEADERS)
 		h->in_head = true;
-	if (hd->type == NGHTTP2_DATA || hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_CONTINUATION) {
+	if (hd->type == NGHTTP2_DATA || hd->type == NGHTTP2_HEADERS ||
+	    hd->type == NGHTTP2_CONTINUATION) {
 		h->empty = hd->length || hd->flags & NGHTTP2_FLAG_END_STREAM ? 0 : h->empty + 1;
 		h->flooded |= h->empty > h->settings.empty;
 	}
 	return 0;
 }
 
-static int data_received(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *user)
+static int data_received(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
+			 void *user)
 {
 	struct h2 *h = user;
 	void *stream = nghttp2_session_get_stream_user_data(s, id);
@@ -250,7 +273,8 @@ static int stream_closed(nghttp2_session *s, int32_t id, uint32_t code, void *us
 static int frame_sent(nghttp2_session *s, const nghttp2_frame *f, void *user)
 {
 	struct h2 *h = user;
-	if ((f->hd.type == NGHTTP2_DATA || f->hd.type == NGHTTP2_HEADERS) && f->hd.flags & NGHTTP2_FLAG_END_STREAM) {
+	if ((f->hd.type == NGHTTP2_DATA || f->hd.type == NGHTTP2_HEADERS) &&
+	    f->hd.flags & NGHTTP2_FLAG_END_STREAM) {
 		void *stream = nghttp2_session_get_stream_user_data(s, f->hd.stream_id);
 		if (stream)
 			h->ops->sent(h->owner, stream);
@@ -260,10 +284,12 @@ static int frame_sent(nghttp2_session *s, const nghttp2_frame *f, void *user)
 
 static nghttp2_nv nv(struct str name, struct str value)
 {
-	return (nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.n, value.n, NGHTTP2_NV_FLAG_NONE};
+	return (nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.n,
+			    value.n, NGHTTP2_NV_FLAG_NONE};
 }
 
-/* Field names in lower case; framing and hop-by-hop fields left out. Returns the number, or -1: no memory. */
+/* Field names in lower case; framing and hop-by-hop fields left out. Returns the number, or -1:
+ * no memory. */
 static ssize_t to_nv(const struct head *d, nghttp2_nv *out, struct str length)
 {
 	size_t n = 0;
@@ -274,7 +300,8 @@ static ssize_t to_nv(const struct head *d, nghttp2_nv *out, struct str length)
 			bool pseudo = i < d->pseudo;
 			if (pseudo != (pass == 0) || (pseudo && f->id != FIELD_STATUS))
 				continue;
-			if (!pseudo && info->flags & (NAME_HOP | NAME_FRAMING) && !(f->id == FIELD_CONTENT_LENGTH && !length.p))
+			if (!pseudo && info->flags & (NAME_HOP | NAME_FRAMING) &&
+			    !(f->id == FIELD_CONTENT_LENGTH && !length.p))
 				continue;
 			struct str name = f->id ? (struct str){info->name, info->n} : field_name(f);
 			if (!f->id) {
@@ -286,7 +313,9 @@ static ssize_t to_nv(const struct head *d, nghttp2_nv *out, struct str length)
 					if (!low)
 						return -1;
 					for (size_t k = 0; k < name.n; k++)
-						low[k] = (char)(name.p[k] >= 'A' && name.p[k] <= 'Z' ? name.p[k] | 32 : name.p[k]);
+						low[k] = (char)(name.p[k] >= 'A' && name.p[k] <= 'Z'
+									? name.p[k] | 32
+									: name.p[k]);
 					name.p = low;
 				}
 			}
@@ -297,7 +326,8 @@ static ssize_t to_nv(const struct head *d, nghttp2_nv *out, struct str length)
 	return (ssize_t)n;
 }
 
-static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t length, uint32_t *flags, nghttp2_data_source *source, void *user)
+static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t length,
+			 uint32_t *flags, nghttp2_data_source *source, void *user)
 {
 	struct h2 *h = user;
 	void *stream = nghttp2_session_get_stream_user_data(s, id);
@@ -312,7 +342,8 @@ static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t le
 	if (have <= length && end) {
 		*flags |= NGHTTP2_DATA_FLAG_EOF;
 		if (trailers && trailers->n) {
-			nghttp2_nv *list = arena_alloc(trailers->arena, (trailers->n + 1u) * sizeof *list);
+			nghttp2_nv *list =
+				arena_alloc(trailers->arena, (trailers->n + 1u) * sizeof *list);
 			ssize_t k = list ? to_nv(trailers, list, (struct str){"", 0}) : -1;
 			if (k > 0 && nghttp2_submit_trailer(s, id, list, (size_t)k) == 0)
 				*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
@@ -321,13 +352,15 @@ static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t le
 	return (ssize_t)(have < length ? have : length);
 }
 
-static int send_data(nghttp2_session *s, nghttp2_frame *f, const uint8_t *framehd, size_t length, nghttp2_data_source *source, void *user)
+static int send_data(nghttp2_session *s, nghttp2_frame *f, const uint8_t *framehd, size_t length,
+		     nghttp2_data_source *source, void *user)
 {
 	struct h2 *h = user;
 	void *stream = nghttp2_session_get_stream_user_data(s, f->hd.stream_id);
 	if (!stream || f->data.padlen)
 		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-	if (!chain_copy(h->wire, framehd, FRAME_HEAD) || !h->ops->take(h->owner, stream, length, h->wire))
+	if (!chain_copy(h->wire, framehd, FRAME_HEAD) ||
+	    !h->ops->take(h->owner, stream, length, h->wire))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	return 0;
 }
@@ -401,8 +434,11 @@ struct h2 *h2_new(const struct h2_settings *st, const struct h2_ops *ops, void *
 		{NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, st->header_table},
 		{NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, st->head_bytes},
 	};
-	ok = ok && nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, iv, sizeof iv / sizeof *iv) == 0 &&
-	     nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, (int32_t)st->connection_window) == 0;
+	ok = ok &&
+	     nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, iv, sizeof iv / sizeof *iv) ==
+		     0 &&
+	     nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0,
+						   (int32_t)st->connection_window) == 0;
 	if (ok)
 		return h;
 	if (h && h->session)
@@ -425,18 +461,21 @@ bool h2_feed(struct h2 *h, const char *p, size_t n)
 	if (used < 0 || (size_t)used != n)
 		h->broken = true;
 	/* A peer that does not read makes us keep what it causes, RST_STREAM above all. */
-	if (!h->broken && (h->flooded || nghttp2_session_get_outbound_queue_size(h->session) > h->settings.owed)) {
+	if (!h->broken && (h->flooded || nghttp2_session_get_outbound_queue_size(h->session) >
+						 h->settings.owed)) {
 		nghttp2_session_terminate_session(h->session, NGHTTP2_ENHANCE_YOUR_CALM);
 		h->broken = true;
 	}
 	return !h->broken;
 }
 
-/* The first frame is our SETTINGS, its first entry the limit of streams: a 9-byte frame head, a 2-byte id, a 4-byte value. */
+/* The first frame is our SETTINGS, its first entry the limit of streams: a 9-byte frame head, a
+ * 2-byte id, a 4-byte value. */
 static void announce_limit(struct h2 *h, uint8_t *frame, size_t n)
 {
 	uint32_t v = h->settings.max_streams;
-	must(n >= 15 && frame[3] == NGHTTP2_SETTINGS && frame[10] == NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+	must(n >= 15 && frame[3] == NGHTTP2_SETTINGS &&
+	     frame[10] == NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 	for (int i = 0; i < 4; i++)
 		frame[11 + i] = (uint8_t)(v >> (24 - 8 * i));
 	h->settings_sent = true;
@@ -477,27 +516,34 @@ bool h2_answer(struct h2 *h, int32_t id, const struct head *d, bool bodyless, in
 	char digits[24];
 	struct str len = {NULL, 0};
 	if (bodyless) {
-		len = (struct str){NULL, 0}; /* its own content-length tells what a GET would bring */
+		/* its own content-length tells what a GET would bring */
+		len = (struct str){NULL, 0};
 	} else if (length >= 0) {
-		len = (struct str){digits, (size_t)snprintf(digits, sizeof digits, "%lld", (long long)length)};
+		len = (struct str){
+			digits, (size_t)snprintf(digits, sizeof digits, "%lld", (long long)length)};
 	} else {
 		len = (struct str){"", 0};
 	}
-	nghttp2_nv stack[NV_ON_STACK], *list = d->n + 1u <= NV_ON_STACK ? stack : arena_alloc(d->arena, (d->n + 1u) * sizeof *list);
+	nghttp2_nv stack[NV_ON_STACK],
+		*list = d->n + 1u <= NV_ON_STACK
+				? stack
+				: arena_alloc(d->arena, (d->n + 1u) * sizeof *list);
 	if (!list)
 		return false;
 	ssize_t n = to_nv(d, list, len);
 	if (n < 0)
 		return false;
 	nghttp2_data_provider prd = {.read_callback = read_body};
-	return nghttp2_submit_response(h->session, id, list, (size_t)n, bodyless ? NULL : &prd) == 0;
+	return nghttp2_submit_response(h->session, id, list, (size_t)n, bodyless ? NULL : &prd) ==
+	       0;
 }
 
 bool h2_interim(struct h2 *h, int32_t id, const struct head *d)
 {
 	nghttp2_nv *list = arena_alloc(d->arena, (d->n + 1u) * sizeof *list);
 	ssize_t n = list ? to_nv(d, list, (struct str){"", 0}) : -1;
-	return n > 0 && nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, id, NULL, list, (size_t)n, NULL) == 0;
+	return n > 0 && nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, id, NULL, list,
+					       (size_t)n, NULL) == 0;
 }
 
 void h2_resume(struct h2 *h, int32_t id)
@@ -517,7 +563,8 @@ void h2_reset(struct h2 *h, int32_t id, uint32_t code)
 
 void h2_goaway(struct h2 *h, uint32_t code)
 {
-	nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h->session), code, NULL, 0);
+	nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
+			      nghttp2_session_get_last_proc_stream_id(h->session), code, NULL, 0);
 }
 
 void h2_goaway_soon(struct h2 *h)

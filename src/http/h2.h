@@ -11,8 +11,9 @@ struct h2;
 struct h2_settings {
 	uint32_t max_streams, stream_window, connection_window, header_table;
 	uint32_t head_bytes, fields; /* of a decoded field section: name + value + 32 each */
-	uint32_t owed;  /* frames that may wait to be read by the peer */
-	uint32_t empty; /* DATA, HEADERS, CONTINUATION in a row with neither content nor END_STREAM */
+	uint32_t owed;               /* frames that may wait to be read by the peer */
+	uint32_t
+		empty; /* DATA, HEADERS, CONTINUATION in a row with neither content nor END_STREAM */
 };
 /* stream is what opened() returned. None may free the h2. */
 struct h2_ops {
@@ -40,13 +41,16 @@ struct h2_ops {
 struct h2 *h2_new(const struct h2_settings *s, const struct h2_ops *ops, void *owner);
 /* No callback comes from it. */
 void h2_free(struct h2 *h);
-/* All n bytes are consumed. False: the connection must be closed after what h2_collect still gives (GOAWAY). */
+/* All n bytes are consumed. False: the connection must be closed after what h2_collect still
+ * gives (GOAWAY). */
 bool h2_feed(struct h2 *h, const char *p, size_t n);
-/* Frames to be written, behind wire, until about limit bytes are there or nothing is left. False: no memory or an internal error. */
+/* Frames to be written, behind wire, until about limit bytes are there or nothing is left.
+ * False: no memory or an internal error. */
 bool h2_collect(struct h2 *h, struct chain *wire, size_t limit);
 /* Neither side wants anything any more. */
 bool h2_finished(const struct h2 *h);
-/* The answer's head. bodyless: END_STREAM at once. length: content-length to be written, -1 none (a bodyless answer keeps its own field). */
+/* The answer's head. bodyless: END_STREAM at once. length: content-length to be written, -1 none
+ * (a bodyless answer keeps its own field). */
 bool h2_answer(struct h2 *h, int32_t id, const struct head *head, bool bodyless, int64_t length);
 bool h2_interim(struct h2 *h, int32_t id, const struct head *head);
 /* available() has something again. */
@@ -54,10 +58,18 @@ void h2_resume(struct h2 *h, int32_t id);
 /* n body bytes went on: the windows open again. */
 void h2_consume(struct h2 *h, int32_t id, size_t n);
 void h2_reset(struct h2 *h, int32_t id, uint32_t code);
-enum { H2_NO_ERROR = 0, H2_PROTOCOL_ERROR = 1, H2_INTERNAL_ERROR = 2, H2_REFUSED_STREAM = 7, H2_CANCEL = 8, H2_ENHANCE_YOUR_CALM = 11 };
+enum {
+	H2_NO_ERROR = 0,
+	H2_PROTOCOL_ERROR = 1,
+	H2_INTERNAL_ERROR = 2,
+	H2_REFUSED_STREAM = 7,
+	H2_CANCEL = 8,
+	H2_ENHANCE_YOUR_CALM = 11
+};
 /* GOAWAY; streams up to now go on. */
 void h2_goaway(struct h2 *h, uint32_t code);
-/* GOAWAY with the highest id: new streams are still served, but the client should go (RFC 9113 6.8). h2_goaway follows later. */
+/* GOAWAY with the highest id: new streams are still served, but the client should go (RFC 9113
+ * 6.8). h2_goaway follows later. */
 void h2_goaway_soon(struct h2 *h);
 /* A field block has begun and is not complete (slow heads). */
 bool h2_in_head(const struct h2 *h);

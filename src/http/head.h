@@ -13,25 +13,37 @@ struct field { /* 24 bytes */
 	const char *name_p, *value_p;
 	uint32_t value_n;
 	uint16_t name_n;
-	uint8_t id; /* enum field_id; FIELD_OTHER for names not listed */
+	uint8_t id;   /* enum field_id; FIELD_OTHER for names not listed */
 	uint8_t mark; /* for the holder of the head; 0 at first */
 };
 
-enum method { METHOD_OTHER, METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_DELETE, METHOD_PATCH, METHOD_OPTIONS, METHOD_CONNECT, METHOD_TRACE };
+enum method {
+	METHOD_OTHER,
+	METHOD_GET,
+	METHOD_HEAD,
+	METHOD_POST,
+	METHOD_PUT,
+	METHOD_DELETE,
+	METHOD_PATCH,
+	METHOD_OPTIONS,
+	METHOD_CONNECT,
+	METHOD_TRACE
+};
 
 struct head {
 	struct arena *arena;
 	struct field *f;
 	uint16_t n, cap;
-	uint16_t pseudo;   /* the first so many fields are pseudo fields */
-	uint16_t status;   /* response; kept equal to :status, 0 when that is absent or no number */
-	uint8_t method;	   /* enum method; kept equal to :method */
-	uint8_t minor;	   /* HTTP/1.minor as received; 1 otherwise */
+	uint16_t pseudo; /* the first so many fields are pseudo fields */
+	uint16_t status; /* response; kept equal to :status, 0 when that is absent or no number */
+	uint8_t method;  /* enum method; kept equal to :method */
+	uint8_t minor;   /* HTTP/1.minor as received; 1 otherwise */
 	bool is_response;
-	bool touched;	   /* a pseudo field was changed since this was last set to false */
-	uint64_t has[2];   /* bit id: at least one field of this id is there */
-	struct str reason; /* HTTP/1 response: the phrase received or set by a script; .p NULL: standard text */
-	uint64_t bytes;	   /* size as received, for %REQUEST_HEADERS_BYTES% */
+	bool touched;    /* a pseudo field was changed since this was last set to false */
+	uint64_t has[2]; /* bit id: at least one field of this id is there */
+	struct str
+		reason; /* HTTP/1 response: the phrase received or set by a script; .p NULL: standard text */
+	uint64_t bytes; /* size as received, for %REQUEST_HEADERS_BYTES% */
 };
 
 static inline struct str field_name(const struct field *f)
@@ -61,7 +73,8 @@ static inline struct str head_value(const struct head *h, enum field_id id)
 	const struct field *f = head_get(h, id);
 	return f ? field_value(f) : (struct str){NULL, 0};
 }
-/* First field of that name at or after f (NULL: from the start), or NULL. "host" finds :authority. */
+/* First field of that name at or after f (NULL: from the start), or NULL. "host" finds
+ * :authority. */
 struct field *head_find(const struct head *h, struct str name);
 struct field *head_find_next(const struct head *h, const struct field *after, struct str name);
 /* Appends (pseudo fields: behind the last pseudo field). Nothing is copied: name and value must live long enough.
@@ -83,9 +96,11 @@ void head_remove_at(struct head *h, unsigned index);
 /* All of src into dst (initialised here) with copies in a. */
 bool head_copy(struct head *dst, struct arena *a, const struct head *src);
 bool head_set_status(struct head *h, unsigned status);
-/* Joins the repeated fields of single-slot names by ",", as Envoy's header map does (lua-filter.md 4.2). */
+/* Joins the repeated fields of single-slot names by ",", as Envoy's header map does (lua-
+ * filter.md 4.2). */
 bool head_join_single(struct head *h);
-/* All values of the id joined by ", " or another separator; the value itself when there is one. In arena. */
+/* All values of the id joined by ", " or another separator; the value itself when there is one.
+ * In arena. */
 struct str head_joined(const struct head *h, struct str name, const char *sep, struct arena *a);
 
 /* RFC 9110 5.6.2; 5.5 (no CR, LF, NUL and other controls but HTAB). */

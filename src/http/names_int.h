@@ -13,7 +13,8 @@ extern const uint8_t name_slots[NAME_SLOTS];
 extern const char name_padded[FIELD_IDS][NAME_ROOM];
 extern const uint8_t name_lengths[FIELD_IDS];
 
-/* n >= 2. Length, the four bytes in the middle and the last four (they may overlap); case is folded. */
+/* n >= 2. Length, the four bytes in the middle and the last four (they may overlap); case is
+ * folded. */
 static inline unsigned name_slot(const char *p, size_t n)
 {
 	uint32_t a, z;

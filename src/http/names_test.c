@@ -1,4 +1,5 @@
-/* src/http/names_test.c: every listed name is found in any case, nothing else is; prints the table when it is stale. */
+/* src/http/names_test.c: every listed name is found in any case, nothing else is; prints the
+ * table when it is stale. */
 #include "base/must.h"
 #include "http/names_int.h"
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* src/http/path_reference_test.h: path normalization a second time, in steps over copies; for path_test and its fuzzer. */
+/* src/http/path_reference_test.h: path normalization a second time, in steps over copies; for
+ * path_test and its fuzzer. */
 #pragma once
 #include "base/must.h"
 #include "http/h1.h"

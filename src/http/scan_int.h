@@ -103,7 +103,8 @@ static inline const char *scan_colon(const char *q, const char *end)
 #endif
 }
 
-/* Whether the n bytes at q are letters, digits and '-' only, or '.' too. 15 bytes behind them are read. */
+/* Whether the n bytes at q are letters, digits and '-' only, or '.' too. 15 bytes behind them
+ * are read. */
 static inline bool scan_plain(const char *q, size_t n, const bool dots)
 {
 #if SCAN_SSE2

@@ -1,4 +1,5 @@
-/* src/http/scan_test.c: the class table from the grammar, and the wide loops against the narrow ones. */
+/* src/http/scan_test.c: the class table from the grammar, and the wide loops against the narrow
+ * ones. */
 #include "base/must.h"
 #include "http/scan_int.h"
 #include <stdlib.h>

@@ -16,9 +16,10 @@ struct loop;
  * schedule. */
 enum { WATCH_READ = 1, WATCH_WRITE = 2, WATCH_ERROR = 4 };
 struct watch {
-	void (*ready)(struct watch *w, unsigned events); /* WATCH_ bits; ERROR is EPOLLERR or EPOLLHUP */
+	void (*ready)(struct watch *w,
+		      unsigned events); /* WATCH_ bits; ERROR is EPOLLERR or EPOLLHUP */
 	int fd;
-	uint32_t slot;	   /* loop.c: index into its table, with a generation against stale events */
+	uint32_t slot; /* loop.c: index into its table, with a generation against stale events */
 	unsigned interest; /* WATCH_READ | WATCH_WRITE now asked for */
 };
 
@@ -43,7 +44,8 @@ struct grave {
 	void (*bury)(struct grave *g);
 };
 
-/* Work handed over by another thread. Owned by the poster until run() is called on the loop's thread. */
+/* Work handed over by another thread. Owned by the poster until run() is called on the loop's
+ * thread. */
 struct post {
 	struct post *next;
 	void (*run)(struct post *p, struct loop *l);
@@ -86,7 +88,8 @@ void watch_del(struct loop *l, struct watch *w);
  * shares (no dup, no other process): closing it takes it out of epoll. */
 void watch_forget(struct loop *l, struct watch *w);
 
-/* Into phase ph of this turn (or, called in a later phase, the next pass or turn, without sleeping). */
+/* Into phase ph of this turn (or, called in a later phase, the next pass or turn, without
+ * sleeping). */
 void later(struct loop *l, enum phase ph, struct task *t);
 static inline bool task_scheduled(const struct task *t)
 {
@@ -97,7 +100,8 @@ void task_drop(struct loop *l, struct task *t);
 void reap(struct loop *l, struct grave *g);
 
 /* Signals by signalfd, for the one loop that asked (main thread). The caller has blocked them. */
-bool loop_signals(struct loop *l, const int *signals, int n, void (*got)(int signal, void *arg), void *arg);
+bool loop_signals(struct loop *l, const int *signals, int n, void (*got)(int signal, void *arg),
+		  void *arg);
 
 /* Tests: a virtual clock. NULL restores the real one. */
 void loop_set_clock(struct loop *l, uint64_t (*now_us)(void *), void *arg);

@@ -5,8 +5,8 @@
  */
 #pragma once
 #include <sys/socket.h>
-#include <sys/types.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -28,7 +28,8 @@ int sys_accept(int fd, struct sockaddr *sa, socklen_t *len);
 int sys_connect(int fd, const struct sockaddr *sa, socklen_t len);
 int sys_socket(int family, int type, int protocol);
 #else
-/* By syscall(): libc's own are cancellation points, whose book-keeping costs more instructions than the rest of the call does in user space. */
+/* By syscall(): libc's own are cancellation points, whose book-keeping costs more instructions
+ * than the rest of the call does in user space. */
 static inline ssize_t sys_recv(int fd, void *p, size_t n)
 {
 	return syscall(SYS_recvfrom, fd, p, n, 0, NULL, NULL);

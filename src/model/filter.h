@@ -17,8 +17,8 @@ struct schema_hooks;
 struct call_discard;
 
 enum verdict {
-	GO_ON,	 /* done with this; the next filter may have it */
-	WAIT,	 /* keep it here until exch_wake and resume */
+	GO_ON,   /* done with this; the next filter may have it */
+	WAIT,    /* keep it here until exch_wake and resume */
 	ANSWERED /* the filter (or the host, for it) answered; request walking ends */
 };
 enum leg_kind { LEG_REQUEST, LEG_RESPONSE };
@@ -26,20 +26,20 @@ enum leg_kind { LEG_REQUEST, LEG_RESPONSE };
 /* One filter in one connection manager's chain. */
 struct filter_cfg {
 	const struct filter_type *type;
-	struct str name;     /* in the chain; key of per-route configs */
-	unsigned index;	     /* position, 0 first */
-	void *config;	     /* type's own, from compile */
+	struct str name; /* in the chain; key of per-route configs */
+	unsigned index;  /* position, 0 first */
+	void *config;    /* type's own, from compile */
 	const struct hcm_cfg *hcm;
 	struct doc_place at;
 };
 
 /* What compile functions may use. */
 struct compile {
-	struct arena *arena;  /* lives as long as the model */
+	struct arena *arena; /* lives as long as the model */
 	struct diags *diags;
-	struct model *model;  /* being built: clusters are already there */
+	struct model *model;       /* being built: clusters are already there */
 	const struct hcm_cfg *hcm; /* stat_prefix; NULL for per-route configs */
-	struct str filter_name;	   /* in the chain; of per-route configs the map key */
+	struct str filter_name;    /* in the chain; of per-route configs the map key */
 	const struct schema_hooks *schema;
 };
 
@@ -53,10 +53,11 @@ struct schema_hooks {
 };
 
 struct filter_type {
-	const char *name;		/* "envoy.filters.http.lua" */
-	const char *const *type_urls;	/* without "type.googleapis.com/"; NULL-terminated; [0] the filter's own */
-	const char *const *route_urls;	/* of per-route messages; NULL: none */
-	bool terminal;			/* router, static(when alone): must be last */
+	const char *name; /* "envoy.filters.http.lua" */
+	const char *const *
+		type_urls; /* without "type.googleapis.com/"; NULL-terminated; [0] the filter's own */
+	const char *const *route_urls; /* of per-route messages; NULL: none */
+	bool terminal;                 /* router, static(when alone): must be last */
 
 	/* compile half; main thread. cfg is the typed_config map (its "@type" checked), never NULL (an empty map when absent).
 	 * Report mistakes with diag_add; return NULL after an error (or when nothing is to be kept). */
@@ -64,20 +65,24 @@ struct filter_type {
 	void *(*compile_route)(struct compile *c, const struct doc *cfg);
 	/* When the model is whole: what can only be seen then. NULL: nothing. */
 	void (*verify)(const struct filter_cfg *self, const struct model *m, struct diags *d);
-	void (*free_config)(void *config); /* both kinds; any thread, when no exchange uses the model any more */
+	/* both kinds; any thread, when no exchange uses the model any more */
+	void (*free_config)(void *config);
 
 	/* run half; the worker's thread, phase 3. self: this filter in this exchange; its state in exch_state(). All may be NULL. */
 	enum verdict (*request)(struct exchange *ex, const struct filter_cfg *self);
 	enum verdict (*response)(struct exchange *ex, const struct filter_cfg *self);
 	/* The filter returned WAIT for this leg and exch_wake was called, or the body it gathers is complete. */
-	enum verdict (*resume)(struct exchange *ex, const struct filter_cfg *self, enum leg_kind leg);
+	enum verdict (*resume)(struct exchange *ex, const struct filter_cfg *self,
+			       enum leg_kind leg);
 	/* A batch of body on its way through, for filters that called exch_watch_body. The filter may change *batch. end: nothing
 	 * follows (trailers, if any, are in the leg). WAIT: the batch stays here until resume returns GO_ON. */
-	enum verdict (*body)(struct exchange *ex, const struct filter_cfg *self, enum leg_kind leg, struct chain *batch, bool end);
+	enum verdict (*body)(struct exchange *ex, const struct filter_cfg *self, enum leg_kind leg,
+			     struct chain *batch, bool end);
 	/* router only: room in the call's or client's direction again, request body to take, the client left … */
 	void (*pump)(struct exchange *ex, const struct filter_cfg *self);
 	/* Instead of end, for a source whose answer another filter replaces (exch_answer_instead): how its rest may be got rid of. NULL: end. */
-	void (*lose)(struct exchange *ex, const struct filter_cfg *self, const struct call_discard *how);
+	void (*lose)(struct exchange *ex, const struct filter_cfg *self,
+		     const struct call_discard *how);
 	/* Always called once when the exchange ends, for filters whose request or response hook ran. */
 	void (*end)(struct exchange *ex, const struct filter_cfg *self);
 };

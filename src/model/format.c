@@ -370,7 +370,8 @@ static bool command(struct build *b, struct str name, struct str args, bool has_
 	return !b->failed;
 }
 
-/* The command at s, which begins behind its '%'; *used up to and with the closing '%'. False: there is none. */
+/* The command at s, which begins behind its '%'; *used up to and with the closing '%'. False:
+ * there is none. */
 static bool cut_command(struct str s, struct str *name, struct str *args, bool *has_args,
 			struct str *length, size_t *used)
 {
@@ -461,7 +462,8 @@ static void put_map(struct build *b, const struct doc *d, int depth)
 		no_memory(b);
 		return;
 	}
-	doc_each(c, d) sorted[n++] = c;
+	doc_each (c, d)
+		sorted[n++] = c;
 	if (n)
 		qsort(sorted, n, sizeof *sorted, by_key);
 	put_text(b, STR("{"));
@@ -478,8 +480,7 @@ static void put_map(struct build *b, const struct doc *d, int depth)
 static void put_list(struct build *b, const struct doc *d, struct str key, int depth)
 {
 	put_text(b, STR("["));
-	doc_each(c, d)
-	{
+	doc_each (c, d) {
 		if (c != d->first)
 			put_text(b, STR(","));
 		put_value(b, c, key, depth + 1);

@@ -8,7 +8,8 @@
 static struct arena arena;
 static struct diags diags;
 
-/* A format as text again: text as it is, operators as <number:name?alt:max text>, whole ones with '!'. */
+/* A format as text again: text as it is, operators as <number:name?alt:max text>, whole ones
+ * with '!'. */
 static const char *shown(const struct format *f)
 {
 	static char out[4096];

@@ -113,7 +113,8 @@ bool field_matches(const struct field_match *m, const struct head *h)
 	if (!f) {
 		if (m->missing_as_empty)
 			return value_matches(m, STR("")) != m->invert;
-		/* What is not there matches nothing, inverted or not: only presence can be asked for. */
+		/* What is not there matches nothing, inverted or not: only presence can be asked
+		 * for. */
 		return m->kind == FIELD_MATCH_PRESENT && m->present == m->invert;
 	}
 	bool any = value_matches(m, field_value(f));

@@ -8,12 +8,20 @@
 
 struct regex; /* regex.h: RE2 */
 
-enum string_kind { STRING_ANY, STRING_EXACT, STRING_PREFIX, STRING_SUFFIX, STRING_CONTAINS, STRING_REGEX };
+enum string_kind {
+	STRING_ANY,
+	STRING_EXACT,
+	STRING_PREFIX,
+	STRING_SUFFIX,
+	STRING_CONTAINS,
+	STRING_REGEX
+};
 struct string_match {
 	enum string_kind kind;
 	bool ignore_case;
-	struct str text;	   /* lower-cased when ignore_case */
-	const struct regex *regex; /* whole-string match. When the pattern is LITERAL, ".*LITERAL.*" and the like it is compiled to the
+	struct str text; /* lower-cased when ignore_case */
+	const struct regex *
+		regex; /* whole-string match. When the pattern is LITERAL, ".*LITERAL.*" and the like it is compiled to the
 				    * plain kinds above instead */
 };
 bool string_matches(const struct string_match *m, struct str s);
@@ -25,10 +33,11 @@ struct field_match { /* envoy.config.route.v3.HeaderMatcher */
 	enum field_match_kind kind;
 	struct string_match string;
 	int64_t from, to; /* [from, to) */
-	bool present;	  /* FIELD_MATCH_PRESENT: wanted present (true) or absent */
+	bool present;     /* FIELD_MATCH_PRESENT: wanted present (true) or absent */
 	bool invert, missing_as_empty;
 };
-/* Of a repeated field any value may match (invert is applied to that answer), as Envoy 1.40 does. */
+/* Of a repeated field any value may match (invert is applied to that answer), as Envoy 1.40
+ * does. */
 bool field_matches(const struct field_match *m, const struct head *h);
 
 struct query_match { /* QueryParameterMatcher; compared as it stands, not percent-decoded, as Envoy 1.40 does */
@@ -45,5 +54,6 @@ struct cookie_match { /* CookieMatcher */
 	bool invert;
 };
 bool cookie_matches(const struct cookie_match *m, const struct head *h);
-/* Value of the first cookie of that name in all Cookie fields, without the quotes around it; .p NULL when absent. */
+/* Value of the first cookie of that name in all Cookie fields, without the quotes around it; .p
+ * NULL when absent. */
 struct str cookie_value(const struct head *h, struct str name);

@@ -72,7 +72,8 @@ void model_unref(const struct model *cm)
 	struct model *m = (struct model *)cm;
 	if (!m || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	/* Newest first: what was made from something goes before it (filters and routes before expressions). */
+	/* Newest first: what was made from something goes before it (filters and routes before
+	 * expressions). */
 	for (struct on_free *f = m->on_free; f; f = f->next)
 		f->fn(f->arg);
 	for (unsigned i = 0; i < m->nlisteners; i++) {

@@ -26,7 +26,8 @@ enum state {
 
 #define OWNER(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 
-/* The time limit while dialling or shaking hands: apart, because most connections live long without it. */
+/* The time limit while dialling or shaking hands: apart, because most connections live long
+ * without it. */
 struct conn_wait {
 	struct timer timer;
 	struct conn *conn;
@@ -78,7 +79,8 @@ static void watch_for(struct conn *c, unsigned interest)
 		wait_start(c, 1);
 }
 
-/* HUP and ERR come whatever the interest is, in every turn: the only way not to hear them is to leave. */
+/* HUP and ERR come whatever the interest is, in every turn: the only way not to hear them is to
+ * leave. */
 static void unwatch(struct conn *c)
 {
 	if (c->unwatched)
@@ -182,7 +184,8 @@ static void connected(struct conn *c)
 /* Of a paused connection. */
 static void hung_up(struct conn *c)
 {
-	/* We have not ended our side: so it was a reset, and who resets does not read our answer either. */
+	/* We have not ended our side: so it was a reset, and who resets does not read our answer
+	 * either. */
 	if (c->server && !c->shut) {
 		unwatch(c);
 		conn_lost(c, ECONNRESET, "recv");
@@ -432,7 +435,8 @@ ssize_t conn_write(struct conn *c, const struct iovec *iov, int n)
 	if (n > 1)
 		return send_pieces(c, iov, n);
 	size_t bytes = iov->iov_len < CONN_WRITE_MAX ? iov->iov_len : CONN_WRITE_MAX;
-	return sent(c, bytes, sys_send(c->watch.fd, iov->iov_base, bytes, c->last ? MSG_MORE : 0), "send");
+	return sent(c, bytes, sys_send(c->watch.fd, iov->iov_base, bytes, c->last ? MSG_MORE : 0),
+		    "send");
 }
 
 ssize_t conn_read_pipe(struct conn *c, int to, size_t n)
@@ -463,7 +467,9 @@ ssize_t conn_write_pipe(struct conn *c, int from, size_t n)
 	ssize_t cannot = cannot_write(c);
 	if (cannot)
 		return cannot;
-	return sent(c, n, splice(from, NULL, c->watch.fd, NULL, n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK), "splice");
+	return sent(c, n,
+		    splice(from, NULL, c->watch.fd, NULL, n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK),
+		    "splice");
 }
 
 ssize_t conn_sendfile(struct conn *c, int fd, off_t *at, size_t n)

@@ -43,8 +43,9 @@ struct conn {
 	struct watch watch;
 	struct loop *loop;
 	const struct conn_ops *ops;
-	void *tls;          /* SSL, tls_openssl.c; NULL: plain */
-	struct conn_wait *wait; /* conn.c: time limit while dialling or shaking hands; NULL: none runs */
+	void *tls; /* SSL, tls_openssl.c; NULL: plain */
+	struct conn_wait
+		*wait; /* conn.c: time limit while dialling or shaking hands; NULL: none runs */
 	/* Dialled: FAILED_CONNECT, FAILED_CONNECT_TIMEOUT, FAILED_TLS, later FAILED_TERMINATED. Accepted:
 	 * FAILED_TLS (its time limit too), later FAILED_CLIENT_GONE. step is a static text, for TLS the
 	 * reason (and err is 0 unless the socket failed). */
@@ -65,7 +66,8 @@ struct conn {
 	char alpn[10];                                 /* negotiated, NUL-terminated; "" none */
 };
 
-/* Takes over fd. tls: NULL for plain. The handshake must end within handshake_us (0: no limit). False: no memory; fd is closed. */
+/* Takes over fd. tls: NULL for plain. The handshake must end within handshake_us (0: no limit).
+ * False: no memory; fd is closed. */
 bool conn_accept(struct conn *c, struct loop *l, int fd, const struct conn_ops *ops,
 		 struct tls_ctx *tls, uint64_t handshake_us);
 
@@ -86,9 +88,11 @@ struct dial {
  * address that refuses already: false, c->failure set, nothing else to do). May be written to as soon as established came. */
 bool conn_dial(struct conn *c, struct loop *l, const struct conn_ops *ops, const struct dial *d);
 
-/* One recv (or SSL_read). > 0: bytes; 0: the peer ended its side; CONN_AGAIN; CONN_FAILED: c->failure. */
+/* One recv (or SSL_read). > 0: bytes; 0: the peer ended its side; CONN_AGAIN; CONN_FAILED:
+ * c->failure. */
 ssize_t conn_read(struct conn *c, void *p, size_t n);
-/* TLS: bytes wait inside and a conn_read would get on; epoll will not tell. Exact after the last conn_read. */
+/* TLS: bytes wait inside and a conn_read would get on; epoll will not tell. Exact after the last
+ * conn_read. */
 bool conn_pending(const struct conn *c);
 /* One send or sendmsg (TLS: records of up to 16 KiB, small pieces gathered). Bytes taken, CONN_AGAIN for none, CONN_FAILED (reading may
  * still go on). At most CONN_WRITE_MAX bytes and 64 pieces a call are taken. c->blocked afterwards: the socket is full, writable
@@ -98,14 +102,16 @@ ssize_t conn_write(struct conn *c, const struct iovec *iov, int n);
  * reached says nothing about what the socket still holds. */
 ssize_t conn_read_pipe(struct conn *c, int to, size_t n);
 ssize_t conn_write_pipe(struct conn *c, int from, size_t n);
-/* Plain only: n bytes of file fd from *at, which moves on. As conn_write; 0: the file ends here. SIGPIPE must be ignored. */
+/* Plain only: n bytes of file fd from *at, which moves on. As conn_write; 0: the file ends here.
+ * SIGPIPE must be ignored. */
 ssize_t conn_sendfile(struct conn *c, int fd, off_t *at, size_t n);
 static inline bool conn_is_tls(const struct conn *c)
 {
 	return c->tls != 0;
 }
 void conn_pause(struct conn *c); /* no more ready */
-/* Ready again, when there is something. Schedules nothing by itself for conn_pending bytes: check that. */
+/* Ready again, when there is something. Schedules nothing by itself for conn_pending bytes:
+ * check that. */
 void conn_resume(struct conn *c);
 /* Ends our side (FIN, close_notify), after what was taken before. */
 void conn_shutdown(struct conn *c);
@@ -115,7 +121,8 @@ void conn_shutdown(struct conn *c);
 void conn_close(struct conn *c, bool reset);
 /* Between conn_accept or conn_dial and conn_close (or failed). */
 bool conn_open(const struct conn *c);
-/* False: unknown (closed) or not an IP address. An IPv4 address mapped into IPv6 comes out as IPv4. */
+/* False: unknown (closed) or not an IP address. An IPv4 address mapped into IPv6 comes out as
+ * IPv4. */
 bool conn_local(const struct conn *c, union sock_name *out);
 bool conn_peer(const struct conn *c, union sock_name *out);
 /* "127.0.0.1:80", "[::1]:80", "unix"; returns bytes written (no NUL). out has 64 bytes. */

@@ -1,4 +1,5 @@
-/* src/net/conn_test.c: plain connections, listeners, acceptors, and what the kernel can do to them. */
+/* src/net/conn_test.c: plain connections, listeners, acceptors, and what the kernel can do to
+ * them. */
 #include "base/mem.h"
 #include "base/must.h"
 #include "loop/sys.h"

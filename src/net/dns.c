@@ -263,7 +263,8 @@ static void query_free(struct dns_query *q)
 	mem_free(MEM_OTHER, q);
 }
 
-/* Tells the owner, who may ask, cancel and even free dns from there. c-ares may owe q an answer still. */
+/* Tells the owner, who may ask, cancel and even free dns from there. c-ares may owe q an answer
+ * still. */
 static void query_finish(struct task *t)
 {
 	struct dns_query *q = OWNER(t, struct dns_query, finish);

@@ -29,10 +29,12 @@ struct acceptor {
 	void (*got)(struct acceptor *a, int fd, const struct sockaddr *peer, socklen_t len);
 	bool paused;
 };
-/* got owns fd. peer lives during the call; an IPv4 address mapped into IPv6 comes as IPv4. False: no memory. */
+/* got owns fd. peer lives during the call; an IPv4 address mapped into IPv6 comes as IPv4.
+ * False: no memory. */
 bool acceptor_start(struct acceptor *a, struct loop *l, int fd,
 		    void (*got)(struct acceptor *, int, const struct sockaddr *, socklen_t));
 void acceptor_pause(struct acceptor *a, bool paused);
 void acceptor_stop(struct acceptor *a);
-/* A descriptor was closed: acceptors of this loop that ran out of them may try again at once. conn_close calls it. */
+/* A descriptor was closed: acceptors of this loop that ran out of them may try again at once.
+ * conn_close calls it. */
 void acceptor_room(struct loop *l);

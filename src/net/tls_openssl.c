@@ -250,7 +250,8 @@ static int bio_read(BIO *b, char *p, int n)
 	if (!t->dry) {
 		ssize_t got = sys_recv(t->conn->watch.fd, p, (size_t)n);
 		if (got > 0) {
-			/* A read shorter than the space has emptied the socket; and once per conn_read. */
+			/* A read shorter than the space has emptied the socket; and once per
+			 * conn_read. */
 			t->dry = got < n || !t->shaking;
 			return (int)got;
 		}
@@ -959,7 +960,8 @@ static int on_verify(X509_STORE_CTX *x, void *arg)
 
 /* The picker */
 
-/* server_name of a ClientHello (RFC 6066 3), lower-cased into out; its length, 0: none that can be read. */
+/* server_name of a ClientHello (RFC 6066 3), lower-cased into out; its length, 0: none that can
+ * be read. */
 static size_t hello_sni(SSL *ssl, char out[NAME_MAX_BYTES])
 {
 	const unsigned char *p;

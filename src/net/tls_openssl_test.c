@@ -1,4 +1,5 @@
-/* src/net/tls_openssl_test.c: our server against our client, over sockets, with the certificates of tests/certs. */
+/* src/net/tls_openssl_test.c: our server against our client, over sockets, with the certificates
+ * of tests/certs. */
 #include "base/mem.h"
 #include "base/must.h"
 #include "loop/sys.h"
@@ -312,7 +313,8 @@ static ssize_t short_recv(int fd, void *p, size_t n)
 	return recv(fd, p, n, 0);
 }
 
-/* 8 MiB through a socket that fills up, from a buffer that moves and never shows the same pieces twice. */
+/* 8 MiB through a socket that fills up, from a buffer that moves and never shows the same pieces
+ * twice. */
 static void a_full_socket(int version, int max, size_t total)
 {
 	static char from[64 * 1024], to[64 * 1024];
@@ -452,7 +454,8 @@ static void bytes_behind_the_handshake(void)
 	dial_as(st, &d);
 	conn_pause(&server.c);
 	for (int i = 0; i < 100 && !client.established; i++) {
-		/* the server's turn is withheld: its events are only read once the client is through */
+		/* the server's turn is withheld: its events are only read once the client is
+		 * through */
 		loop_turn(l, 10);
 	}
 	must(client.established);

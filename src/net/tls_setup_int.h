@@ -371,7 +371,8 @@ static bool add_ca(struct maker *m, X509_STORE *store)
 	bool ok = true;
 	for (int i = 0; i < sk_X509_num(list) && ok; i++) {
 		ok = X509_STORE_add_cert(store, sk_X509_value(list, i)) == 1;
-		/* What the server tells clients to choose a certificate by; only when it asks for one. */
+		/* What the server tells clients to choose a certificate by; only when it asks
+		 * for one. */
 		if (ok && m->t->server)
 			ok = SSL_CTX_add_client_CA(m->t->ssl, sk_X509_value(list, i)) == 1;
 	}
@@ -530,7 +531,8 @@ static void server_sessions(SSL_CTX *ctx, bool tickets_on, bool cache_on, uint32
 	SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket);
 	if (!tickets_on)
 		SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
-	/* One is enough for a client that opens one connection after the other, and half the work. */
+	/* One is enough for a client that opens one connection after the other, and half the
+	 * work. */
 	SSL_CTX_set_num_tickets(ctx, tickets_on || cache_on ? 1 : 0);
 }
 

@@ -12,7 +12,19 @@
 
 enum log_level { LOG_TRACE, LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_CRITICAL, LOG_OFF };
 /* Envoy's component names where it has them. */
-enum log_part { LOG_MAIN, LOG_CONFIG, LOG_CONN, LOG_HTTP, LOG_ROUTER, LOG_UPSTREAM, LOG_LUA, LOG_ADMIN, LOG_FILTER, LOG_RUNTIME, LOG_PARTS };
+enum log_part {
+	LOG_MAIN,
+	LOG_CONFIG,
+	LOG_CONN,
+	LOG_HTTP,
+	LOG_ROUTER,
+	LOG_UPSTREAM,
+	LOG_LUA,
+	LOG_ADMIN,
+	LOG_FILTER,
+	LOG_RUNTIME,
+	LOG_PARTS
+};
 
 extern unsigned char log_levels[LOG_PARTS]; /* read racily, changed by admin */
 #define log_on(part, level) __builtin_expect((level) >= log_levels[part], 0)
@@ -27,13 +39,23 @@ int log_part_of(struct str name);
 const char *log_part_name(enum log_part p);
 void log_set_level(enum log_level l);
 
-void log_line_(enum log_part part, enum log_level level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void log_line_(enum log_part part, enum log_level level, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Writes text as it is but for control bytes; any length; no rate limit (script logs). */
 void log_text(enum log_part part, enum log_level level, struct str prefix, struct str text);
-#define log_line(part, level, ...) do { if (log_on(part, level)) log_line_(part, level, __VA_ARGS__); } while (0)
+#define log_line(part, level, ...)                           \
+	do {                                                 \
+		if (log_on(part, level))                     \
+			log_line_(part, level, __VA_ARGS__); \
+	} while (0)
 /* As log_line with the rate limit; what identifies the fault (static text, or script position). */
-void log_limited_(enum log_part part, enum log_level level, const char *what, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-#define log_limited(part, level, what, ...) do { if (log_on(part, level)) log_limited_(part, level, what, __VA_ARGS__); } while (0)
+void log_limited_(enum log_part part, enum log_level level, const char *what, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+#define log_limited(part, level, what, ...)                           \
+	do {                                                          \
+		if (log_on(part, level))                              \
+			log_limited_(part, level, what, __VA_ARGS__); \
+	} while (0)
 /* Writes this thread's waiting "N suppressed" lines of past seconds; sink_flush_thread calls it. */
 void log_settle(void);
 uint64_t log_dropped(void);

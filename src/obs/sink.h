@@ -9,7 +9,8 @@
 #include <stdint.h>
 
 struct sink;
-/* path: a file, "/dev/stdout" or "/dev/stderr". The same path gives the same sink (counted). NULL: errno. */
+/* path: a file, "/dev/stdout" or "/dev/stderr". The same path gives the same sink (counted).
+ * NULL: errno. */
 struct sink *sink_open(const char *path);
 struct sink *sink_ref(struct sink *s);
 void sink_unref(struct sink *s);

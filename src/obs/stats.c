@@ -320,7 +320,8 @@ void stat_record(stat_id id, uint64_t v)
 {
 	unsigned b = bucket_of(v);
 	uint64_t *page = id < (uint32_t)STAT_PAGE * STAT_PAGES ? stat_pages[id / STAT_PAGE] : NULL;
-	struct histogram *h = page && id ? (struct histogram *)(uintptr_t)page[id % STAT_PAGE] : NULL;
+	struct histogram *h =
+		page && id ? (struct histogram *)(uintptr_t)page[id % STAT_PAGE] : NULL;
 	uint64_t *octave = h ? h->octaves[b / SUBS] : NULL;
 	if (__builtin_expect(!octave, 0)) {
 		record_slow(id, b, v);
@@ -416,7 +417,8 @@ void stat_read_histogram(stat_id id, struct stat_summary *out)
 		out->p[i] = quantile(&b, out->count, qs[i]);
 }
 
-uint64_t stat_read_buckets(stat_id id, const double *bounds, unsigned n, uint64_t *out, uint64_t *sum)
+uint64_t stat_read_buckets(stat_id id, const double *bounds, unsigned n, uint64_t *out,
+			   uint64_t *sum)
 {
 	struct buckets b;
 	uint64_t count = 0;

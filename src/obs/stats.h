@@ -5,8 +5,8 @@
  * gives the same id, so counts survive a reload. Ids are never freed.
  */
 #pragma once
-#include "base/str.h"
 #include "base/stat_id.h"
+#include "base/str.h"
 #include <stdint.h>
 
 enum stat_kind { STAT_COUNTER, STAT_GAUGE, STAT_HISTOGRAM };
@@ -16,7 +16,8 @@ enum stat_kind { STAT_COUNTER, STAT_GAUGE, STAT_HISTOGRAM };
  * full, or the name is one of another kind. A gauge is the
  * sum of the threads' values. */
 stat_id stat_register(enum stat_kind kind, struct str name);
-stat_id stat_registerf(enum stat_kind kind, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+stat_id stat_registerf(enum stat_kind kind, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 enum { STAT_PAGE = 1024, STAT_PAGES = 1024 };
 extern _Thread_local uint64_t *stat_pages[STAT_PAGES];
@@ -28,7 +29,8 @@ static inline void stat_add(stat_id id, uint64_t n)
 	uint64_t *page = stat_pages[id / STAT_PAGE];
 	if (__builtin_expect(page != 0, 1)) { /* relaxed: one writer, any reader */
 		uint64_t *slot = &page[id % STAT_PAGE];
-		__atomic_store_n(slot, __atomic_load_n(slot, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+		__atomic_store_n(slot, __atomic_load_n(slot, __ATOMIC_RELAXED) + n,
+				 __ATOMIC_RELAXED);
 	} else {
 		stat_add_slow(id, n);
 	}
@@ -48,8 +50,10 @@ struct stat_summary {
 	double p[10]; /* P0 P25 P50 P75 P90 P95 P99 P99.5 P99.9 P100, as Envoy lists them */
 };
 void stat_read_histogram(stat_id id, struct stat_summary *out);
-/* out[i]: how many values were at most bounds[i] (rising), as exact as the buckets are. Returns how many there are in all. */
-uint64_t stat_read_buckets(stat_id id, const double *bounds, unsigned n, uint64_t *out, uint64_t *sum);
+/* out[i]: how many values were at most bounds[i] (rising), as exact as the buckets are. Returns
+ * how many there are in all. */
+uint64_t stat_read_buckets(stat_id id, const double *bounds, unsigned n, uint64_t *out,
+			   uint64_t *sum);
 struct stat_info {
 	enum stat_kind kind;
 	struct str name;

@@ -58,7 +58,8 @@ static bool edf_build(struct edf *e, struct host **hosts, unsigned n)
 	if (!e->items)
 		return false;
 	e->n = n;
-	/* A random start: workers, and worker after worker, must not all begin with the same host. */
+	/* A random start: workers, and worker after worker, must not all begin with the same
+	 * host. */
 	unsigned from = (unsigned)(random_u64() % n);
 	for (unsigned i = 0; i < n; i++) {
 		struct host *h = hosts[(from + i) % n];

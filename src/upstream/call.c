@@ -116,7 +116,8 @@ static void start_try_timers(struct ucall *c)
 	}
 }
 
-/* The owner's request is complete, or nobody wants the rest: the clock of the route's timeout runs. */
+/* The owner's request is complete, or nobody wants the rest: the clock of the route's timeout
+ * runs. */
 static void request_complete(struct ucall *c)
 {
 	c->all = true;
@@ -148,7 +149,8 @@ static bool was_reset(enum failure_kind k)
 	return k == FAILED_TERMINATED || k == FAILED_REMOTE_RESET;
 }
 
-/* Without a policy: once, on a new connection, when a pooled one turns out to be dead before it said a word. */
+/* Without a policy: once, on a new connection, when a pooled one turns out to be dead before it
+ * said a word. */
 static bool may_retry_implicitly(const struct ucall *c)
 {
 	if (c->rq.retry || c->implicit_used || !c->keeping || !c->reused || c->heard ||
@@ -176,7 +178,8 @@ static bool policy_covers_failure(const struct ucall *c)
 	case FAILED_PROTOCOL:
 	case FAILED_PER_TRY_TIMEOUT: return on & (RETRY_5XX | RETRY_GATEWAY_ERROR | RETRY_RESET);
 	default:
-		return false; /* overflow, no host, the time for all attempts, memory, our own doing */
+		/* overflow, no host, the time for all attempts, memory, our own doing */
+		return false;
 	}
 }
 
@@ -224,7 +227,8 @@ static void give_retry(struct ucall *c)
 	c->retry_held = false;
 }
 
-/* The attempt failed in a way that the policy covers: are there retries left, and may this cluster have one more? */
+/* The attempt failed in a way that the policy covers: are there retries left, and may this
+ * cluster have one more? */
 static bool retry_allowed(struct ucall *c)
 {
 	const struct breaker *b = &c->live->cfg->breakers[c->high];

@@ -13,7 +13,8 @@
 
 enum { SWEEP_US = 1000000, FIRST_RETRY_US = 1000000 };
 
-/* Workers of this process, and everything rows() walks over: clusters, their hosts, hosts' texts. Workers hold it while they change those. */
+/* Workers of this process, and everything rows() walks over: clusters, their hosts, hosts'
+ * texts. Workers hold it while they change those. */
 static pthread_mutex_t rows_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct upstream *workers;
 
@@ -717,7 +718,8 @@ static void on_flush(struct task *t)
 	OWNER_OF(t, struct upstream, flush)->turn++;
 }
 
-/* Fills a set for the current model: what is the same goes on. What has no memory is tried again when it is needed. */
+/* Fills a set for the current model: what is the same goes on. What has no memory is tried again
+ * when it is needed. */
 static void fill(struct upstream *u, struct set *s, const struct set *before)
 {
 	for (unsigned i = 0; i < s->model->nclusters; i++) {
@@ -773,7 +775,8 @@ void upstream_swap(struct upstream *u, const struct model *m)
 	for (struct set **at = &u->sets; *at; at = &(*at)->next) {
 		if ((*at)->model != m)
 			continue;
-		/* An exchange of the new model was faster than the swap: what it made is retired with its set. */
+		/* An exchange of the new model was faster than the swap: what it made is retired
+		 * with its set. */
 		struct set *early = *at;
 		*at = early->next;
 		early->next = NULL;

@@ -1,4 +1,5 @@
-/* src/upstream/cluster_test.c: clusters that change: models swapped, names resolved, what /clusters shows. */
+/* src/upstream/cluster_test.c: clusters that change: models swapped, names resolved, what
+ * /clusters shows. */
 #include "upstream/upstream_test.h"
 
 static struct peer p, q;

@@ -1,4 +1,5 @@
-/* src/upstream/drain_test.c: answers that nobody wants, answers of which only so much is wanted, addresses that must not be asked. */
+/* src/upstream/drain_test.c: answers that nobody wants, answers of which only so much is wanted,
+ * addresses that must not be asked. */
 #include "upstream/upstream_test.h"
 
 #define OK "HTTP/1.1 200 OK\r\n"
@@ -53,7 +54,8 @@ static void gone(void)
 
 static void what_is_left_is_read_and_the_connection_used_again(void)
 {
-	static const char *const heads[] = {OK "Content-Length: 6\r\n\r\nabc", OK "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"};
+	static const char *const heads[] = {OK "Content-Length: 6\r\n\r\nabc",
+					    OK "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"};
 	static const char *const rests[] = {"def", "3\r\ndef\r\n0\r\nX-T: 1\r\n\r\n"};
 	for (int i = 0; i < 2; i++) {
 		uint64_t before = stat_read(drained);
@@ -80,10 +82,11 @@ static void too_much_of_it_or_too_late_closes(void)
 	static const struct {
 		const char *head, *rest;
 	} rows[] = {
-		{OK "Content-Length: 1000\r\n\r\nabc", ""},			       /* known to be too much */
-		{OK "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "7f\r\n0123456789"}, /* turns out to be */
-		{OK "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", ""},		       /* does not come */
-		{OK "\r\nuntil the end", ""},					       /* would be of no use */
+		{OK "Content-Length: 1000\r\n\r\nabc", ""}, /* known to be too much */
+		{OK "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+		 "7f\r\n0123456789"},                                      /* turns out to be */
+		{OK "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", ""}, /* does not come */
+		{OK "\r\nuntil the end", ""},                              /* would be of no use */
 		{OK "Connection: close\r\nContent-Length: 6\r\n\r\nabc", ""},
 	};
 	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {

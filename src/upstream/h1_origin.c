@@ -112,7 +112,8 @@ static const struct head *trailers_of(const struct ucall *c)
 	return c->rq.trailers_ok && c->pub.cluster->enable_trailers ? c->trailers : NULL;
 }
 
-/* More, or less, than was announced must never go out: the origin would take one request for two. */
+/* More, or less, than was announced must never go out: the origin would take one request for
+ * two. */
 static bool length_kept(struct origin *o)
 {
 	const struct ucall *c = o->call;
@@ -136,7 +137,8 @@ static bool little_copied(struct chain *dst, struct chain *src)
 	return true;
 }
 
-/* n bytes of src behind dst; little ones are copied, so that they do not pin the chunks they came in. */
+/* n bytes of src behind dst; little ones are copied, so that they do not pin the chunks they
+ * came in. */
 static bool pass_on(struct chain *dst, struct chain *src, size_t n)
 {
 	if (n > 1024 || n < src->n)
@@ -304,8 +306,10 @@ static void send_chunk(struct origin *o, struct chunk *k, bool tell)
 		flush(o, tell);
 }
 
-/* A request without a body goes to a plain socket from here: no chunk is taken. False: not this one. */
-static bool send_whole(struct origin *o, const struct head *head, const struct h1_out *out, bool tell)
+/* A request without a body goes to a plain socket from here: no chunk is taken. False: not this
+ * one. */
+static bool send_whole(struct origin *o, const struct head *head, const struct h1_out *out,
+		       bool tell)
 {
 	static _Thread_local char text[CHUNK_SMALL];
 	struct h1_origin *h = &o->h1;
@@ -452,7 +456,8 @@ static void finish(struct origin *o)
 	pool_done(o, reusable, idle_us);
 }
 
-/* robustness.md 4: never longer than the origin's own time less a second. False: not even that long. */
+/* robustness.md 4: never longer than the origin's own time less a second. False: not even that
+ * long. */
 static bool keep_alive_time(struct h1_origin *h, const struct head *head)
 {
 	if (!head_has(head, FIELD_KEEP_ALIVE))
@@ -511,8 +516,8 @@ static bool final_head(struct origin *o, size_t used)
 		h->framing = H1_TUNNEL;
 		if (c->body.n || c->all)
 			later(o->u->loop, PHASE_WRITE, &o->write);
-	} else if (
-		!c->sent) { /* answered before it was asked: what is left of the question is not sent */
+	} else if (!c->sent) {
+		/* answered before it was asked: what is left of the question is not sent */
 		h->deaf = h->closing = true;
 		chain_clear(&h->out);
 		task_drop(o->u->loop, &o->write);
@@ -591,7 +596,8 @@ static bool take_heads(struct origin *o)
 	return true;
 }
 
-/* The head's bytes move out of the chunk it was read into: the answer goes on for who knows how long, and would keep 48 KiB. */
+/* The head's bytes move out of the chunk it was read into: the answer goes on for who knows how
+ * long, and would keep 48 KiB. */
 static void settle_head(struct ucall *c, const char *from, size_t n)
 {
 	char *copy = arena_alloc(c->rq.arena, n);
@@ -771,20 +777,24 @@ static bool took_body_bytes(struct origin *o, struct chunk *k, size_t n)
 	return take_body(o, k, k->data, n);
 }
 
-/* For what is still wanted of a limited answer: held by many exchanges for long, so no more than that. */
+/* For what is still wanted of a limited answer: held by many exchanges for long, so no more than
+ * that. */
 static uint32_t body_chunk(const struct ucall *c)
 {
 	size_t left = c->limit - c->pub.in.n;
-	return left >= CHUNK_LARGE ? CHUNK_LARGE : left <= CHUNK_SMALL ? CHUNK_SMALL : (uint32_t)left;
+	return left >= CHUNK_LARGE   ? CHUNK_LARGE
+	       : left <= CHUNK_SMALL ? CHUNK_SMALL
+				     : (uint32_t)left;
 }
 
-/* A pipe for what comes next, when the owner of a long plain body will not look at it; NULL: it is copied. */
+/* A pipe for what comes next, when the owner of a long plain body will not look at it; NULL: it
+ * is copied. */
 static struct chunk *pipe_for(const struct origin *o)
 {
 	const struct h1_origin *h = &o->h1;
 	const struct ucall *c = o->call;
-	if (!c->splice || c->limited || c->repeat || h->body.framing != H1_LENGTH || h->body.left < LIMIT_SPLICE_TAIL || conn_is_tls(&o->conn) ||
-	    !chain_empty(&c->pub.in))
+	if (!c->splice || c->limited || c->repeat || h->body.framing != H1_LENGTH ||
+	    h->body.left < LIMIT_SPLICE_TAIL || conn_is_tls(&o->conn) || !chain_empty(&c->pub.in))
 		return NULL;
 	return pipe_new();
 }
@@ -798,7 +808,9 @@ static ssize_t read_pipe(struct origin *o, struct chunk *pipe, bool *alive)
 	if (n <= 0)
 		return n;
 	h1_body_passed(&h->body, (uint64_t)n);
-	h->more = false; /* a pipe is full by its pieces, not by its bytes: a short read tells nothing, and the next event comes by itself */
+	/* a pipe is full by its pieces, not by its bytes: a short read tells nothing, and the
+	 * next event comes by itself */
+	h->more = false;
 	*alive = chain_append_pipe(&o->call->pub.in, pipe, (size_t)n);
 	if (!*alive)
 		broken(o, FAILED_MEMORY, NULL);
@@ -820,7 +832,9 @@ static void read_some(struct origin *o)
 	if (!body && !head_room(o))
 		return;
 	struct chunk *pipe = body ? pipe_for(o) : NULL;
-	struct chunk *k = pipe ? pipe : body ? chunk_new(c->limited ? body_chunk(c) : CHUNK_LARGE) : h->buf;
+	struct chunk *k = pipe   ? pipe
+			  : body ? chunk_new(c->limited ? body_chunk(c) : CHUNK_LARGE)
+				 : h->buf;
 	if (!k) {
 		broken(o, FAILED_MEMORY, NULL);
 		return;
@@ -829,14 +843,16 @@ static void read_some(struct origin *o)
 	size_t space = k->cap - k->fill;
 	if (body && c->limited && space > c->limit - c->pub.in.n)
 		space = c->limit - c->pub.in.n;
-	ssize_t n = pipe ? read_pipe(o, pipe, &alive) : conn_read(&o->conn, k->data + k->fill, space);
+	ssize_t n =
+		pipe ? read_pipe(o, pipe, &alive) : conn_read(&o->conn, k->data + k->fill, space);
 	if (n > 0) {
 		c->heard = true;
 		if (c->due[DUE_IDLE])
 			c->moved_us = loop_now_us(o->u->loop);
 		c->pub.bytes_received += (uint64_t)n;
 		if (!pipe) {
-			h->more = (size_t)n == space || (conn_is_tls(&o->conn) && conn_pending(&o->conn));
+			h->more = (size_t)n == space ||
+				  (conn_is_tls(&o->conn) && conn_pending(&o->conn));
 			if (!body)
 				k->fill += (uint32_t)n;
 			alive = body ? took_body_bytes(o, k, (size_t)n) : took_head_bytes(o);
@@ -875,7 +891,8 @@ static void ready(struct origin *o)
 {
 	struct h1_origin *h = &o->h1;
 	if (o->requests > 1 && (!h->head_written || o->taken_turn == o->u->turn)) {
-		/* What epoll saw it saw before the request went out: it is not the answer (robustness.md I6). */
+		/* What epoll saw it saw before the request went out: it is not the answer
+		 * (robustness.md I6). */
 		broken(o, FAILED_TERMINATED, "the pooled connection was not idle");
 	} else if (h->head_written && !o->call->started && !h->deaf) {
 		broken(o, FAILED_TERMINATED, "the origin spoke before it was asked");
@@ -897,7 +914,8 @@ static void credit(struct origin *o)
 {
 	struct h1_origin *h = &o->h1;
 	const struct ucall *c = o->call;
-	if (!h->stopped || c->hold || (c->limited ? !call_wants(c) : c->pub.in.n > call_high(c) / 2))
+	if (!h->stopped || c->hold ||
+	    (c->limited ? !call_wants(c) : c->pub.in.n > call_high(c) / 2))
 		return;
 	h->stopped = false;
 	h->more = true;
@@ -909,7 +927,8 @@ static bool detach(struct origin *o, uint64_t most)
 {
 	struct h1_origin *h = &o->h1;
 	struct h1_body *b = &h->body;
-	if (!h->reading_body || h->closing || b->framing == H1_UNTIL_CLOSE || b->trailer_bytes || (b->framing == H1_LENGTH && b->left > most))
+	if (!h->reading_body || h->closing || b->framing == H1_UNTIL_CLOSE || b->trailer_bytes ||
+	    (b->framing == H1_LENGTH && b->left > most))
 		return false;
 	b->trailers = NULL; /* what comes of them is dropped */
 	b->arena = NULL;

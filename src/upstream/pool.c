@@ -75,7 +75,8 @@ void pool_close(struct origin *o)
 	o->state = ORIGIN_DEAD;
 	u->ngraves++;
 	reap(u->loop, &o->grave);
-	/* Last: the host may go with its last connection, and its cluster only later, with its sets. */
+	/* Last: the host may go with its last connection, and its cluster only later, with its
+	 * sets. */
 	refill(h);
 	host_unref(h);
 }
@@ -124,7 +125,8 @@ static const char *dial_text(struct origin *o, struct arena *a)
 	return s.p ? arena_strz(a, s) : f->step;
 }
 
-/* One dial failed: the call that has waited longest fails with it; all do when nothing else could serve them. */
+/* One dial failed: the call that has waited longest fails with it; all do when nothing else
+ * could serve them. */
 static void dial_failed(struct origin *o)
 {
 	struct host *h = o->host;
@@ -447,7 +449,8 @@ void pool_get(struct host *h, struct ucall *c, bool now)
 				continue;
 			if (outlived(o) || (!c->idempotent && !conn_idle_ok(&o->conn))) {
 				pool_close(
-					o); /* a request that cannot be sent twice pays for a look */
+					/* a request that cannot be sent twice pays for a look */
+					o);
 				next = h->idle.next;
 				continue;
 			}

@@ -1,4 +1,5 @@
-/* src/upstream/prepare_test.c: contexts shared by who says the same, names in certificates, names of statistics. */
+/* src/upstream/prepare_test.c: contexts shared by who says the same, names in certificates,
+ * names of statistics. */
 #include "upstream/prepare.c"
 #include "upstream/upstream_test.h"
 

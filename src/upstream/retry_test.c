@@ -1,4 +1,5 @@
-/* src/upstream/retry_test.c: time limits, retries, circuit breakers, lack of memory, calls left midway; over real sockets. */
+/* src/upstream/retry_test.c: time limits, retries, circuit breakers, lack of memory, calls left
+ * midway; over real sockets. */
 #include "upstream/upstream_test.h"
 
 static struct peer p, q;
@@ -760,7 +761,8 @@ static void retries_are_limited(void)
 
 /* ---- no memory */
 
-/* The nth allocation fails: the call fails with it or not at all, and nothing is left. False: n was beyond the last. */
+/* The nth allocation fails: the call fails with it or not at all, and nothing is left. False: n
+ * was beyond the last. */
 static bool starve(uint64_t n, int scene)
 {
 	struct retry_policy rp = policy(RETRY_5XX, 1);

@@ -1,4 +1,5 @@
-/* src/upstream/threads_test.c: workers that change their clusters while another thread reads /clusters. For TSan above all. */
+/* src/upstream/threads_test.c: workers that change their clusters while another thread reads
+ * /clusters. For TSan above all. */
 #include "upstream/upstream_test.h"
 
 enum { WORKERS = 2, SWAPS = 300 };

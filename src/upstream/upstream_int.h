@@ -350,11 +350,13 @@ struct origin_codec {
 };
 extern const struct origin_codec h1_origin_codec;
 
-/* Gives c a connection of h, or makes it wait for one. The outcome is c->o, or c in h->pending, or call_on_broken. now: as start. */
+/* Gives c a connection of h, or makes it wait for one. The outcome is c->o, or c in h->pending,
+ * or call_on_broken. now: as start. */
 void pool_get(struct host *h, struct ucall *c, bool now);
 /* c is in h->pending and leaves. */
 void pool_forget(struct ucall *c);
-/* The call on o is over. reusable: robustness.md I6 holds, and idle_us (0: the cluster's) how long the peer keeps it. */
+/* The call on o is over. reusable: robustness.md I6 holds, and idle_us (0: the cluster's) how
+ * long the peer keeps it. */
 void pool_done(struct origin *o, bool reusable, uint64_t idle_us);
 /* Closes at once, whatever it did; o->call must be gone. */
 void pool_close(struct origin *o);
@@ -431,13 +433,15 @@ static inline struct ucall *ucall_of(struct call *c)
 
 /* pool.c: c has o now (phase 2 or 3). */
 void call_on_connection(struct ucall *c, struct origin *o);
-/* pool.c, codec: the attempt is over without a complete answer; c has no connection any more. text: static, or in the call's arena. */
+/* pool.c, codec: the attempt is over without a complete answer; c has no connection any more.
+ * text: static, or in the call's arena. */
 void call_on_broken(struct ucall *c, enum failure_kind kind, const char *text);
 /* codec: some, or all, of the request went out. */
 void call_on_sent(struct ucall *c, size_t n, bool all);
 /* codec: the request can take more. */
 void call_on_room(struct ucall *c);
-/* codec: pub.head is complete (final or 101), fields of pub set. c->repeat afterwards: this answer will be discarded. */
+/* codec: pub.head is complete (final or 101), fields of pub set. c->repeat afterwards: this
+ * answer will be discarded. */
 void call_on_head(struct ucall *c);
 /* codec: the answer is complete and the connection given back. */
 void call_on_end(struct ucall *c);

@@ -32,7 +32,8 @@ static void turns(int n)
 		loop_turn(l, 0);
 }
 
-/* Turns until cond holds; a test that waits in vain fails. A millisecond passes each time, so that back-offs end. */
+/* Turns until cond holds; a test that waits in vain fails. A millisecond passes each time, so
+ * that back-offs end. */
 #define UNTIL(cond)                                                                   \
 	do {                                                                          \
 		bool holds_ = false;                                                  \
@@ -138,7 +139,9 @@ static bool peer_closed(struct peer *p)
 
 static void peer_wait(struct peer *p, const char *text)
 {
-	turns(1); /* what was asked between turns was asked in a turn of its own: an answer cannot come in the same one */
+	/* what was asked between turns was asked in a turn of its own: an answer cannot come in
+	 * the same one */
+	turns(1);
 	UNTIL(peer_has(p, text));
 }
 
@@ -242,7 +245,8 @@ void dns_cancel(struct dns_query *q)
 	mem_free(MEM_OTHER, q);
 }
 
-/* Answers the oldest query, which must be for name: with addresses ("127.0.0.1 127.0.0.2"), or NULL: a failure. */
+/* Answers the oldest query, which must be for name: with addresses ("127.0.0.1 127.0.0.2"), or
+ * NULL: a failure. */
 static void dns_say(const char *name, const char *addresses, uint32_t ttl_s)
 {
 	struct dns_query *q = dns_asked;

@@ -1,4 +1,5 @@
-/* src/filters/fallback/config.c: postern.filters.http.fallback.v1.Fallback and FallbackPerRoute (spec/fallback.md 22). */
+/* src/filters/fallback/config.c: postern.filters.http.fallback.v1.Fallback and FallbackPerRoute
+ * (spec/fallback.md 22). */
 #include "base/mem.h"
 #include "filters/fallback/fallback_int.h"
 #include "model/regex.h"
@@ -25,7 +26,8 @@ struct merged { /* over one filter's own; made when first needed */
 
 /* ---- reading */
 
-static uint64_t uint_of(struct compile *c, const struct doc *d, const char *field, uint64_t absent, uint64_t min, uint64_t max)
+static uint64_t uint_of(struct compile *c, const struct doc *d, const char *field, uint64_t absent,
+			uint64_t min, uint64_t max)
 {
 	const struct doc *f = doc_field(d, field);
 	uint64_t v;
@@ -37,7 +39,8 @@ static uint64_t uint_of(struct compile *c, const struct doc *d, const char *fiel
 		ok = str_u64(f->text, &v);
 	if (ok && v >= min && v <= max)
 		return v;
-	diag_add(c->diags, DIAG_ERROR, f, "%s must be a number from %llu to %llu", field, (unsigned long long)min, (unsigned long long)max);
+	diag_add(c->diags, DIAG_ERROR, f, "%s must be a number from %llu to %llu", field,
+		 (unsigned long long)min, (unsigned long long)max);
 	return absent;
 }
 
@@ -48,21 +51,28 @@ static bool bool_of(const struct doc *d, const char *field, bool absent)
 }
 
 /* "5s", "0.25s", "150ms", "10m", "1h". */
-static uint64_t time_of(struct compile *c, const struct doc *d, const char *field, uint64_t absent_us)
+static uint64_t time_of(struct compile *c, const struct doc *d, const char *field,
+			uint64_t absent_us)
 {
 	const struct doc *f = doc_field(d, field);
 	if (!f || f->kind == DOC_NULL)
 		return absent_us;
 	char b[32], *end;
-	if (f->kind == DOC_STRING && f->text.n && f->text.n < sizeof b && f->text.p[0] >= '0' && f->text.p[0] <= '9') {
+	if (f->kind == DOC_STRING && f->text.n && f->text.n < sizeof b && f->text.p[0] >= '0' &&
+	    f->text.p[0] <= '9') {
 		memcpy(b, f->text.p, f->text.n);
 		b[f->text.n] = 0;
 		double v = strtod(b, &end);
-		double unit = strcmp(end, "s") == 0 ? 1e6 : strcmp(end, "ms") == 0 ? 1e3 : strcmp(end, "m") == 0 ? 6e7 : strcmp(end, "h") == 0 ? 3.6e9 : 0;
+		double unit = strcmp(end, "s") == 0    ? 1e6
+			      : strcmp(end, "ms") == 0 ? 1e3
+			      : strcmp(end, "m") == 0  ? 6e7
+			      : strcmp(end, "h") == 0  ? 3.6e9
+						       : 0;
 		if (unit > 0 && v >= 0 && v * unit < 1e16)
 			return (uint64_t)(v * unit + 0.5);
 	}
-	diag_add(c->diags, DIAG_ERROR, f, "%s must be a duration: \"5s\", \"150ms\", \"10m\"", field);
+	diag_add(c->diags, DIAG_ERROR, f, "%s must be a duration: \"5s\", \"150ms\", \"10m\"",
+		 field);
 	return absent_us;
 }
 
@@ -76,12 +86,14 @@ static struct str text_of(struct compile *c, const struct doc *d, const char *fi
 	return s;
 }
 
-static unsigned enum_of(struct compile *c, const struct doc *f, const char *const *names, unsigned absent)
+static unsigned enum_of(struct compile *c, const struct doc *f, const char *const *names,
+			unsigned absent)
 {
 	if (!f || f->kind == DOC_NULL)
 		return absent;
 	for (unsigned i = 0; names[i]; i++)
-		if (str_eq(f->text, str_of(names[i])) || (f->kind == DOC_NUMBER && f->is_int && f->integer == (int64_t)i))
+		if (str_eq(f->text, str_of(names[i])) ||
+		    (f->kind == DOC_NUMBER && f->is_int && f->integer == (int64_t)i))
 			return i;
 	diag_add(c->diags, DIAG_ERROR, f, "\"%.*s\" is unknown", STR_ARG(f->text));
 	const char *near = diag_nearest(f->text, names);
@@ -90,7 +102,8 @@ static unsigned enum_of(struct compile *c, const struct doc *f, const char *cons
 	return absent;
 }
 
-static void statuses_of(struct compile *c, const struct doc *d, const char *field, struct statuses *out)
+static void statuses_of(struct compile *c, const struct doc *d, const char *field,
+			struct statuses *out)
 {
 	const struct doc *f = doc_field(d, field);
 	if (!f || f->kind != DOC_LIST)
@@ -109,7 +122,8 @@ static void add_status(struct statuses *s, unsigned status)
 	s->bits[status / 64] |= 1ull << (status % 64);
 }
 
-static struct str *texts_of(struct compile *c, const struct doc *d, const char *field, struct str *absent, unsigned *n)
+static struct str *texts_of(struct compile *c, const struct doc *d, const char *field,
+			    struct str *absent, unsigned *n)
 {
 	const struct doc *f = doc_field(d, field);
 	if (!f || f->kind != DOC_LIST)
@@ -143,7 +157,8 @@ static void origins_of(struct compile *c, const struct doc *d, struct fb_cfg *cf
 		o->host = text_of(c, e, "host_rewrite");
 		const struct doc *name = doc_field(e, "cluster");
 		if (!name || name->kind != DOC_STRING || !name->text.n) {
-			diag_add(c->diags, DIAG_ERROR, name ? name : e, "cluster must name the fallback's cluster");
+			diag_add(c->diags, DIAG_ERROR, name ? name : e,
+				 "cluster must name the fallback's cluster");
 			continue;
 		}
 		o->cluster = cluster_find(c->model, name->text);
@@ -154,7 +169,8 @@ static void origins_of(struct compile *c, const struct doc *d, struct fb_cfg *cf
 		for (unsigned i = 0; i < c->model->nclusters && n < 256; i++)
 			names[n++] = arena_strz(c->arena, c->model->clusters[i]->name);
 		names[n] = NULL;
-		diag_add(c->diags, DIAG_ERROR, name, "unknown cluster \"%.*s\"", STR_ARG(name->text));
+		diag_add(c->diags, DIAG_ERROR, name, "unknown cluster \"%.*s\"",
+			 STR_ARG(name->text));
 		const char *near = diag_nearest(name->text, names);
 		if (near)
 			diag_hint(c->diags, "%s", near);
@@ -178,14 +194,19 @@ static bool match_of(struct compile *c, const struct doc *d, struct fb_override 
 		return false;
 	}
 	if ((f = doc_field(d, "exact"))) {
-		o->match = (struct string_match){.kind = STRING_EXACT, .text = arena_str(c->arena, f->text)};
+		o->match = (struct string_match){.kind = STRING_EXACT,
+						 .text = arena_str(c->arena, f->text)};
 	} else if ((f = doc_field(d, "prefix"))) {
-		o->match = (struct string_match){.kind = STRING_PREFIX, .text = arena_str(c->arena, f->text)};
+		o->match = (struct string_match){.kind = STRING_PREFIX,
+						 .text = arena_str(c->arena, f->text)};
 	} else if ((f = doc_field(d, "safe_regex"))) {
 		const struct doc *r = f->kind == DOC_MAP ? doc_field(f, "regex") : f;
 		struct regex *re = r ? regex_new(r->text, err, sizeof err) : NULL;
 		if (!re || !model_on_free(c->model, free_regex, re)) {
-			diag_add(c->diags, DIAG_ERROR, r ? r : f, "%s", re ? "no memory" : r ? err : "regex is missing");
+			diag_add(c->diags, DIAG_ERROR, r ? r : f, "%s",
+				 re  ? "no memory"
+				 : r ? err
+				     : "regex is missing");
 			regex_free(re);
 			return false;
 		}
@@ -229,7 +250,8 @@ static const char *const method_names[] = {"DIRECT", "TRY_PRIMARY", "PRIMARY_ONL
 static void methods_of(struct compile *c, const struct doc *d, struct fb_cfg *cfg)
 {
 	const struct doc *map = doc_field(d, "methods");
-	cfg->other_methods = (enum fb_method)enum_of(c, doc_field(d, "other_methods"), method_names, cfg->other_methods);
+	cfg->other_methods = (enum fb_method)enum_of(c, doc_field(d, "other_methods"), method_names,
+						     cfg->other_methods);
 	if (!map || map->kind != DOC_MAP)
 		return;
 	cfg->nmethods = 0;
@@ -240,8 +262,9 @@ static void methods_of(struct compile *c, const struct doc *d, struct fb_cfg *cf
 		if (!field_name_ok(e->key))
 			diag_add(c->diags, DIAG_ERROR, e, "not the name of a method");
 		else
-			cfg->methods[cfg->nmethods++] = (struct fb_method_row){arena_str(c->arena, e->key),
-									       (enum fb_method)enum_of(c, e, method_names, METHOD_DIRECT)};
+			cfg->methods[cfg->nmethods++] = (struct fb_method_row){
+				arena_str(c->arena, e->key),
+				(enum fb_method)enum_of(c, e, method_names, METHOD_DIRECT)};
 	}
 }
 
@@ -257,9 +280,11 @@ static void memory_of(struct compile *c, const struct doc *d, struct fb_cfg *cfg
 	cfg->max_entries = (unsigned)uint_of(c, m, "max_entries", cfg->max_entries, 64, 1u << 26);
 	cfg->hedge_us = time_of(c, m, "hedge_after", cfg->hedge_us);
 	cfg->hint_budget = (unsigned)uint_of(c, m, "hint_budget", cfg->hint_budget, 0, 100);
-	cfg->private_cookies = texts_of(c, m, "never_remember_cookies", cfg->private_cookies, &cfg->nprivate_cookies);
+	cfg->private_cookies = texts_of(c, m, "never_remember_cookies", cfg->private_cookies,
+					&cfg->nprivate_cookies);
 	if (cfg->memory != MEMORY_OFF && !cfg->miss_ttl_us && !cfg->both_ttl_us)
-		diag_add(c->diags, DIAG_WARNING, m, "nothing is remembered for longer than 0s: set miss_ttl or both_miss_ttl");
+		diag_add(c->diags, DIAG_WARNING, m,
+			 "nothing is remembered for longer than 0s: set miss_ttl or both_miss_ttl");
 }
 
 static void shadow_of(struct compile *c, const struct doc *d, struct fb_cfg *cfg)
@@ -286,7 +311,8 @@ static void fields_of(struct compile *c, const struct doc *d, struct fb_cfg *cfg
 	cfg->disabled = bool_of(d, "disabled", cfg->disabled);
 	struct str preset = text_of(c, d, "preset");
 	if (preset.p && !str_eq(preset, STR("s3_website"))) {
-		diag_add(c->diags, DIAG_ERROR, doc_field(d, "preset"), "unknown preset \"%.*s\"; there is s3_website", STR_ARG(preset));
+		diag_add(c->diags, DIAG_ERROR, doc_field(d, "preset"),
+			 "unknown preset \"%.*s\"; there is s3_website", STR_ARG(preset));
 		preset.p = NULL;
 	}
 	origins_of(c, d, cfg);
@@ -296,9 +322,12 @@ static void fields_of(struct compile *c, const struct doc *d, struct fb_cfg *cfg
 		add_status(&cfg->trigger, 403);
 		add_status(&cfg->try_trigger, 400);
 	}
-	cfg->ask_on_failure = enum_of(c, doc_field(d, "on_primary_failure"), on_primary, cfg->ask_on_failure);
-	cfg->error_on_failure = enum_of(c, doc_field(d, "on_fallback_failure"), on_fallback, cfg->error_on_failure);
-	cfg->degraded_status = (unsigned)uint_of(c, d, "degraded_status", cfg->degraded_status, 400, 599);
+	cfg->ask_on_failure =
+		enum_of(c, doc_field(d, "on_primary_failure"), on_primary, cfg->ask_on_failure);
+	cfg->error_on_failure =
+		enum_of(c, doc_field(d, "on_fallback_failure"), on_fallback, cfg->error_on_failure);
+	cfg->degraded_status =
+		(unsigned)uint_of(c, d, "degraded_status", cfg->degraded_status, 400, 599);
 	cfg->retry_after_us = time_of(c, d, "retry_after", cfg->retry_after_us);
 	overrides_of(c, d, cfg);
 	methods_of(c, d, cfg);
@@ -309,7 +338,8 @@ static void fields_of(struct compile *c, const struct doc *d, struct fb_cfg *cfg
 		if (dir.p) {
 			cfg->directory = arena_strz(c->arena, dir);
 			if (!cfg->directory || stat(cfg->directory, &st) || !S_ISDIR(st.st_mode))
-				diag_add(c->diags, DIAG_ERROR, doc_field(f, "directory"), "%.*s is no folder", STR_ARG(dir));
+				diag_add(c->diags, DIAG_ERROR, doc_field(f, "directory"),
+					 "%.*s is no folder", STR_ARG(dir));
 		}
 	}
 	cfg->hold_bytes = uint_of(c, d, "hold_bytes", cfg->hold_bytes, 0, 1u << 30);
@@ -318,7 +348,8 @@ static void fields_of(struct compile *c, const struct doc *d, struct fb_cfg *cfg
 	memory_of(c, d, cfg);
 	cfg->max_inflight = (unsigned)uint_of(c, d, "max_inflight", cfg->max_inflight, 0, 1000000);
 	if ((f = doc_field(d, "breaker")) && f->kind == DOC_MAP) {
-		cfg->breaker_failures = (unsigned)uint_of(c, f, "failures", cfg->breaker_failures, 0, 1000000);
+		cfg->breaker_failures =
+			(unsigned)uint_of(c, f, "failures", cfg->breaker_failures, 0, 1000000);
 		cfg->breaker_open_us = time_of(c, f, "open", cfg->breaker_open_us);
 	}
 	cfg->ignore_since = bool_of(d, "ignore_if_modified_since", cfg->ignore_since);
@@ -328,7 +359,8 @@ static void fields_of(struct compile *c, const struct doc *d, struct fb_cfg *cfg
 	if (doc_field(d, "served_by_header")) {
 		cfg->served_by = text_of(c, d, "served_by_header");
 		if (cfg->served_by.p && !field_name_ok(cfg->served_by))
-			diag_add(c->diags, DIAG_ERROR, doc_field(d, "served_by_header"), "not the name of a header");
+			diag_add(c->diags, DIAG_ERROR, doc_field(d, "served_by_header"),
+				 "not the name of a header");
 	}
 }
 
@@ -337,7 +369,8 @@ static void settle(struct fb_cfg *cfg)
 	cfg->header_overrides = false;
 	for (unsigned i = 0; i < cfg->noverrides; i++)
 		cfg->header_overrides |= cfg->overrides[i].kind == OVER_HEADER;
-	cfg->quick = cfg->memory == MEMORY_OFF && !cfg->hedge_us && !cfg->ignore_since && !cfg->shadow_percent;
+	cfg->quick = cfg->memory == MEMORY_OFF && !cfg->hedge_us && !cfg->ignore_since &&
+		     !cfg->shadow_percent;
 }
 
 /* This machine's addresses: what a listener on 0.0.0.0 stands for. */
@@ -354,9 +387,17 @@ static void own_addresses(struct compile *c, struct fb_cfg *cfg)
 		if (!a->ifa_addr)
 			continue;
 		if (a->ifa_addr->sa_family == AF_INET)
-			cfg->own[cfg->nown++] = arena_str(c->arena, (struct str){(char *)&((struct sockaddr_in *)(void *)a->ifa_addr)->sin_addr, 4});
+			cfg->own[cfg->nown++] = arena_str(
+				c->arena,
+				(struct str){(char *)&((struct sockaddr_in *)(void *)a->ifa_addr)
+						     ->sin_addr,
+					     4});
 		else if (a->ifa_addr->sa_family == AF_INET6)
-			cfg->own[cfg->nown++] = arena_str(c->arena, (struct str){(char *)&((struct sockaddr_in6 *)(void *)a->ifa_addr)->sin6_addr, 16});
+			cfg->own[cfg->nown++] = arena_str(
+				c->arena,
+				(struct str){(char *)&((struct sockaddr_in6 *)(void *)a->ifa_addr)
+						     ->sin6_addr,
+					     16});
 	}
 	freeifaddrs(all);
 }
@@ -396,7 +437,8 @@ void *config_compile_fallback(struct compile *c, const struct doc *d)
 	settle(cfg);
 	if (c->diags->errors != before)
 		return NULL;
-	cfg->shared = cfg->policy.p ? shared_open(cfg->policy, cfg->max_entries, cfg->top_paths) : NULL;
+	cfg->shared =
+		cfg->policy.p ? shared_open(cfg->policy, cfg->max_entries, cfg->top_paths) : NULL;
 	if (!cfg->shared || c->arena->over) {
 		diag_add(c->diags, DIAG_ERROR, d, "no memory");
 		return NULL;
@@ -424,10 +466,11 @@ void *config_compile_route(struct compile *c, const struct doc *d)
 
 static void overlay(struct fb_cfg *to, const struct fb_cfg *said, const struct doc *d)
 {
-#define TAKE(in, name, field)                                                                      \
-	if (doc_field(in, name))                                                                   \
+#define TAKE(in, name, field)    \
+	if (doc_field(in, name)) \
 	to->field = said->field
-	const struct doc *body = doc_field(d, "request_body"), *memory = doc_field(d, "memory"), *breaker = doc_field(d, "breaker");
+	const struct doc *body = doc_field(d, "request_body"), *memory = doc_field(d, "memory"),
+			 *breaker = doc_field(d, "breaker");
 	const struct doc *shadow = doc_field(d, "shadow"), *preset = doc_field(d, "preset");
 	TAKE(d, "disabled", disabled);
 	if (doc_field(d, "fallbacks")) {

@@ -25,37 +25,37 @@ struct fb {
 	const struct filter_cfg *self;
 	const struct fb_cfg *cfg;
 	struct policy policy;
-	enum served served; /* SERVED: undecided */
-	enum served alone;  /* what a fallback that is asked alone counts as */
+	enum served served;        /* SERVED: undecided */
+	enum served alone;         /* what a fallback that is asked alone counts as */
 	const struct head *client; /* the request before the router changed it; NULL: it does not */
 	/* the fallback asked now */
 	struct call *call;
 	unsigned which;
 	uint64_t asked_us, due_us; /* due: of its head */
-	enum failure_kind why;	   /* of the last that failed */
-	bool asked;		   /* one was, at least */
-	bool queued;		   /* max_inflight is reached */
-	bool unable;		   /* it could not even be called */
-	bool counted;		   /* in shared->inflight */
-	bool answered;		   /* its head was told to the policy */
-	bool failed;		   /* one of those before it did not answer */
-	bool handed;		   /* it is what the client gets */
-	bool breaks;		   /* and breaks off */
+	enum failure_kind why;     /* of the last that failed */
+	bool asked;                /* one was, at least */
+	bool queued;               /* max_inflight is reached */
+	bool unable;               /* it could not even be called */
+	bool counted;              /* in shared->inflight */
+	bool answered;             /* its head was told to the policy */
+	bool failed;               /* one of those before it did not answer */
+	bool handed;               /* it is what the client gets */
+	bool breaks;               /* and breaks off */
 	/* the request's body */
 	struct replay replay;
-	struct chain rest;  /* behind what replay has, for the fallback only */
-	bool keeping;	    /* replay is in use */
-	bool direct;	    /* nothing more is added to it */
-	bool spent;	    /* something of what came behind it is gone: nobody else can have the whole body */
+	struct chain rest; /* behind what replay has, for the fallback only */
+	bool keeping;      /* replay is in use */
+	bool direct;       /* nothing more is added to it */
+	bool spent; /* something of what came behind it is gone: nobody else can have the whole body */
 	bool request_ended; /* keeping: all of it has come */
 	bool request_sent;
-	bool cut;	    /* the primary's page ends here, visibly */
-	bool broke_told;    /* the held page broke off, and the policy knows */
-	bool waits_request; /* this filter has the request's head */
+	bool cut;            /* the primary's page ends here, visibly */
+	bool broke_told;     /* the held page broke off, and the policy knows */
+	bool waits_request;  /* this filter has the request's head */
 	bool private_answer; /* chosen by something that is not in the URL */
-	bool hinted;	    /* asked before the primary had spoken */
-	bool remembers;	    /* what happens may be remembered */
-	bool both_known;    /* remembered: nobody has it */
+	bool hinted;         /* asked before the primary had spoken */
+	bool remembers;      /* what happens may be remembered */
+	bool both_known;     /* remembered: nobody has it */
 	bool over;
 	struct shadow *shadow;
 	uint64_t reserved; /* of hold_total_bytes */
@@ -96,7 +96,8 @@ static void call_event(struct call *c)
 static void arm(struct fb *fb)
 {
 	uint64_t next = UINT64_MAX, now = now_of(fb);
-	const uint64_t dues[] = {fb->due_us, fb->continue_us, fb->hedge_us, fb->queued ? now + QUEUE_POLL_US : 0};
+	const uint64_t dues[] = {fb->due_us, fb->continue_us, fb->hedge_us,
+				 fb->queued ? now + QUEUE_POLL_US : 0};
 	for (unsigned i = 0; i < sizeof dues / sizeof *dues; i++)
 		if (dues[i] && dues[i] < next)
 			next = dues[i];
@@ -191,15 +192,18 @@ static bool route_rewrites(const struct exchange *ex)
 	if (!r)
 		return false;
 	/* added up: seldom any, so that asking one by one gains nothing */
-	uintptr_t some = (uintptr_t)r->prefix_rewrite.p | (uintptr_t)r->rewrite_regex | (uintptr_t)r->host_rewrite.p | (uintptr_t)r->host_rewrite_header.p |
-			 (uintptr_t)r->host_rewrite_regex | r->auto_host_rewrite | r->headers_ops.nrequest | ex->vhost->headers_ops.nrequest |
+	uintptr_t some = (uintptr_t)r->prefix_rewrite.p | (uintptr_t)r->rewrite_regex |
+			 (uintptr_t)r->host_rewrite.p | (uintptr_t)r->host_rewrite_header.p |
+			 (uintptr_t)r->host_rewrite_regex | r->auto_host_rewrite |
+			 r->headers_ops.nrequest | ex->vhost->headers_ops.nrequest |
 			 ex->vhost->config->headers_ops.nrequest;
 	if (__builtin_expect(some != 0, 0))
 		return true;
 	return ex->weighted && (ex->weighted->host_rewrite.p || rewrites(&ex->weighted->headers));
 }
 
-/* A copy of the head whose fields may be changed; names and values stay where they are. NULL: no memory. */
+/* A copy of the head whose fields may be changed; names and values stay where they are. NULL: no
+ * memory. */
 static struct head *copy_head(struct exchange *ex, const struct head *from)
 {
 	struct head *h = arena_alloc(&ex->arena, sizeof *h);
@@ -221,7 +225,8 @@ static struct head *request_head(struct fb *fb)
 	if (!h)
 		return NULL;
 	if (!fb->client && head_has(h, FIELD_X_ENVOY_EXPECTED_TIMEOUT))
-		head_remove_id(h, FIELD_X_ENVOY_EXPECTED_TIMEOUT); /* the router's, for the primary */
+		/* the router's, for the primary */
+		head_remove_id(h, FIELD_X_ENVOY_EXPECTED_TIMEOUT);
 	bool ok = true;
 	if (!head_has(h, FIELD_X_FORWARDED_HOST))
 		ok = head_set_id(h, FIELD_X_FORWARDED_HOST, head_value(h, FIELD_AUTHORITY));
@@ -240,7 +245,9 @@ static struct head *request_head(struct fb *fb)
 /* False: the breaker is open. */
 static bool breaker_lets(const struct fb *fb)
 {
-	return !fb->cfg->breaker_failures || atomic_load_explicit(&fb->cfg->shared->open_until_us, memory_order_relaxed) <= now_of(fb);
+	return !fb->cfg->breaker_failures ||
+	       atomic_load_explicit(&fb->cfg->shared->open_until_us, memory_order_relaxed) <=
+		       now_of(fb);
 }
 
 static void breaker_hears(struct fb *fb, bool well)
@@ -250,11 +257,15 @@ static void breaker_hears(struct fb *fb, bool well)
 		return;
 	if (well) {
 		atomic_store_explicit(&s->failures, 0, memory_order_relaxed);
-	} else if (atomic_fetch_add_explicit(&s->failures, 1, memory_order_relaxed) + 1 >= fb->cfg->breaker_failures) {
-		atomic_store_explicit(&s->open_until_us, now_of(fb) + fb->cfg->breaker_open_us, memory_order_relaxed);
+	} else if (atomic_fetch_add_explicit(&s->failures, 1, memory_order_relaxed) + 1 >=
+		   fb->cfg->breaker_failures) {
+		atomic_store_explicit(&s->open_until_us, now_of(fb) + fb->cfg->breaker_open_us,
+				      memory_order_relaxed);
 		atomic_store_explicit(&s->failures, 0, memory_order_relaxed);
-		log_limited(LOG_FILTER, LOG_WARNING, "fallback breaker", "fallback %.*s: %u failures to connect: not asked for %llu ms", STR_ARG(s->name),
-			    fb->cfg->breaker_failures, (unsigned long long)(fb->cfg->breaker_open_us / 1000));
+		log_limited(LOG_FILTER, LOG_WARNING, "fallback breaker",
+			    "fallback %.*s: %u failures to connect: not asked for %llu ms",
+			    STR_ARG(s->name), fb->cfg->breaker_failures,
+			    (unsigned long long)(fb->cfg->breaker_open_us / 1000));
 	}
 }
 
@@ -290,7 +301,8 @@ static bool take_slot(struct fb *fb)
 static bool request_complete(const struct exchange *ex)
 {
 	const struct leg *leg = &ex->req;
-	return leg->in_ended && leg->size == 0 && chain_empty(&leg->in) && chain_empty(&leg->held) && !leg->batch_waiting;
+	return leg->in_ended && leg->size == 0 && chain_empty(&leg->in) &&
+	       chain_empty(&leg->held) && !leg->batch_waiting;
 }
 
 static void pump_request(struct fb *fb);
@@ -320,7 +332,10 @@ static void ask(struct fb *fb)
 		.head = h,
 		.arena = &ex->arena,
 		.ended = ended,
-		.length = fb->keeping ? ex->req.size : ended && h && !head_has(h, FIELD_CONTENT_LENGTH) ? -1 : leg_framing(&ex->req),
+		.length = fb->keeping ? ex->req.size
+			  : ended && h && !head_has(h, FIELD_CONTENT_LENGTH)
+				  ? -1
+				  : leg_framing(&ex->req),
 		.upgrade = ex->upgrade,
 		.keep_interim = ex->expect_continue && !fb->keeping,
 		.no_interim = !ex->expect_continue,
@@ -358,7 +373,8 @@ static bool too_late(struct fb *fb)
 	if (fb->call->sent_us) {
 		fb->due_us = fb->call->sent_us + limit;
 	} else if (!fb->request_sent || now < fb->asked_us + 2 * limit) {
-		fb->due_us = now + limit; /* not sent: a client that takes its time, or a connection that is still made */
+		/* not sent: a client that takes its time, or a connection that is still made */
+		fb->due_us = now + limit;
 	}
 	arm(fb);
 	return now >= fb->due_us;
@@ -373,7 +389,8 @@ static void note_time(struct fb *fb)
 	stat_record(fb->cfg->shared->seconds_fallback, ms);
 }
 
-/* This one did not answer with something of its own: the next is asked, or the policy hears of it. */
+/* This one did not answer with something of its own: the next is asked, or the policy hears of
+ * it. */
 static int next_or(struct fb *fb, bool missed)
 {
 	bool more = fb->which + 1 < fb->cfg->norigins && fb->alone == SERVED;
@@ -404,8 +421,10 @@ static int went_wrong(struct fb *fb, enum failure_kind why)
 	fb->call = NULL;
 	fb->answered = false;
 	if (c) {
-		log_limited(LOG_FILTER, LOG_INFO, "fallback failed", "fallback %.*s: %.*s: %s%s%s", STR_ARG(fb->cfg->policy), STR_ARG(c->cluster->name),
-			    failure_infos[why].details, c->failure_text ? ", " : "", c->failure_text ? c->failure_text : "");
+		log_limited(LOG_FILTER, LOG_INFO, "fallback failed", "fallback %.*s: %.*s: %s%s%s",
+			    STR_ARG(fb->cfg->policy), STR_ARG(c->cluster->name),
+			    failure_infos[why].details, c->failure_text ? ", " : "",
+			    c->failure_text ? c->failure_text : "");
 		fb->ex->attempts += c->attempts;
 		call_cancel(c);
 	}
@@ -491,12 +510,16 @@ static __attribute__((noinline)) void tell_others(struct exchange *ex)
 }
 
 /* Who else is told. False: no memory. */
-static __attribute__((noinline)) bool account_more(struct exchange *ex, const struct fb_cfg *cfg, enum served served)
+static __attribute__((noinline)) bool account_more(struct exchange *ex, const struct fb_cfg *cfg,
+						   enum served served)
 {
-	static const char *const marks[SERVED] = {"primary", "fallback", "override", "direct", "primary; both-miss", "primary; degraded", "primary"};
+	static const char *const marks[SERVED] = {
+		"primary",           "fallback", "override", "direct", "primary; both-miss",
+		"primary; degraded", "primary"};
 	if (has_others(ex))
 		tell_others(ex);
-	return !cfg->served_by.p || head_replace(&ex->resp.head, cfg->served_by, str_of(marks[served]));
+	return !cfg->served_by.p ||
+	       head_replace(&ex->resp.head, cfg->served_by, str_of(marks[served]));
 }
 
 /* The mark on the answer, the counters, the log's facts. False: no memory. */
@@ -513,7 +536,8 @@ static void remember(struct fb *fb, enum served served)
 	const struct fb_cfg *cfg = fb->cfg;
 	struct misses *m = cfg->shared->misses;
 	struct str authority = head_value(fb->client ? fb->client : &ex->req.head, FIELD_AUTHORITY);
-	struct str target = head_value(fb->client ? fb->client : &ex->req.head, FIELD_PATH), path, query;
+	struct str target = head_value(fb->client ? fb->client : &ex->req.head, FIELD_PATH), path,
+		   query;
 	uint64_t now = now_of(fb);
 	str_cut(target, '?', &path, &query);
 	if (!fb->remembers || served == SERVED_DEGRADED || served == SERVED_ERROR)
@@ -525,7 +549,8 @@ static void remember(struct fb *fb, enum served served)
 	}
 	if (ex->fallback.primary_status && !fb->both_known)
 		misses_learn(m, FACT_MISS, authority, path, now, cfg->miss_ttl_us);
-	if (served == SERVED_BOTH_MISS && ex->fallback.status == 404 && !has_private_cookie(cfg, &ex->req.head))
+	if (served == SERVED_BOTH_MISS && ex->fallback.status == 404 &&
+	    !has_private_cookie(cfg, &ex->req.head))
 		misses_learn(m, FACT_BOTH, authority, target, now, cfg->both_ttl_us);
 	else if (served == SERVED_FALLBACK)
 		misses_drop(m, FACT_BOTH, authority, target);
@@ -541,9 +566,14 @@ static void settle_hint(struct fb *fb, bool right)
 	stat_add(right ? s->hints_right : s->hints_wrong, 1);
 	if (!right)
 		atomic_fetch_add_explicit(&s->wasted, 1, memory_order_relaxed);
-	if (atomic_load_explicit(&s->asked, memory_order_relaxed) > 1000) { /* the past counts for less and less */
-		atomic_store_explicit(&s->asked, atomic_load_explicit(&s->asked, memory_order_relaxed) / 2, memory_order_relaxed);
-		atomic_store_explicit(&s->wasted, atomic_load_explicit(&s->wasted, memory_order_relaxed) / 2, memory_order_relaxed);
+	/* the past counts for less and less */
+	if (atomic_load_explicit(&s->asked, memory_order_relaxed) > 1000) {
+		atomic_store_explicit(&s->asked,
+				      atomic_load_explicit(&s->asked, memory_order_relaxed) / 2,
+				      memory_order_relaxed);
+		atomic_store_explicit(&s->wasted,
+				      atomic_load_explicit(&s->wasted, memory_order_relaxed) / 2,
+				      memory_order_relaxed);
 	}
 }
 
@@ -551,10 +581,13 @@ static void note_paths(struct fb *fb, enum served served)
 {
 	struct exchange *ex = fb->ex;
 	struct str path, query;
-	struct top *t = served == SERVED_FALLBACK ? fb->cfg->shared->top : served == SERVED_BOTH_MISS ? fb->cfg->shared->both : NULL;
+	struct top *t = served == SERVED_FALLBACK    ? fb->cfg->shared->top
+			: served == SERVED_BOTH_MISS ? fb->cfg->shared->both
+						     : NULL;
 	if (!t)
 		return;
-	str_cut(head_value(fb->client ? fb->client : &ex->req.head, FIELD_PATH), '?', &path, &query);
+	str_cut(head_value(fb->client ? fb->client : &ex->req.head, FIELD_PATH), '?', &path,
+		&query);
 	top_add(t, path, ex->resp.head.status, loop_wall_us(ex->env->loop));
 }
 
@@ -588,7 +621,8 @@ static void hold(struct fb *fb)
 		want = (uint64_t)leg->size;
 	if (long_one && want > CHUNK_LARGE)
 		want = CHUNK_LARGE;
-	if (want && atomic_fetch_add_explicit(&s->held, want, memory_order_relaxed) + want > fb->cfg->hold_total) {
+	if (want && atomic_fetch_add_explicit(&s->held, want, memory_order_relaxed) + want >
+			    fb->cfg->hold_total) {
 		atomic_fetch_sub_explicit(&s->held, want, memory_order_relaxed);
 		want = 0;
 	}
@@ -629,13 +663,15 @@ static bool make_private(struct exchange *ex)
 		if (f->id != FIELD_CACHE_CONTROL)
 			continue;
 		some = true;
-		if (list_has(field_value(f), STR("private")) || list_has(field_value(f), STR("no-store")))
+		if (list_has(field_value(f), STR("private")) ||
+		    list_has(field_value(f), STR("no-store")))
 			return true;
 	}
 	if (!some)
 		return head_add_id(h, FIELD_CACHE_CONTROL, STR("private"));
 	/* "public" would contradict it */
-	struct str all = head_joined(h, STR("cache-control"), ", ", &ex->arena), item, text = STR("private");
+	struct str all = head_joined(h, STR("cache-control"), ", ", &ex->arena), item,
+		   text = STR("private");
 	while (all.n && text.p) {
 		str_cut(all, ',', &item, &all);
 		item = str_trim(item);
@@ -676,7 +712,9 @@ static bool deliver(struct fb *fb)
 	bool bodyless = ex->is_head || status == 204 || status == 304;
 	if (c->tunnel)
 		exch_tunnel(ex);
-	exch_answer_head(ex, c->tunnel ? -1 : bodyless || (c->ended && chain_empty(&c->in)) ? 0 : c->length);
+	exch_answer_head(ex, c->tunnel                                       ? -1
+			     : bodyless || (c->ended && chain_empty(&c->in)) ? 0
+									     : c->length);
 	ex->pump_due = true;
 	return ok;
 }
@@ -695,7 +733,9 @@ static bool degrade(struct fb *fb)
 		h->reason = (struct str){NULL, 0};
 	}
 	if (fb->cfg->retry_after_us) {
-		struct str s = arena_printf(&ex->arena, "%llu", (unsigned long long)((fb->cfg->retry_after_us + 999999) / 1000000));
+		struct str s = arena_printf(
+			&ex->arena, "%llu",
+			(unsigned long long)((fb->cfg->retry_after_us + 999999) / 1000000));
 		ok = ok && s.p && head_set_id(h, FIELD_RETRY_AFTER, s);
 	}
 	return ok;
@@ -719,7 +759,8 @@ static enum verdict fail(struct fb *fb, enum failure_kind why)
 static void maybe_shadow(struct fb *fb)
 {
 	struct exchange *ex = fb->ex;
-	if (!fb->cfg->shadow_percent || ex->req.head.method != METHOD_GET || ex->req.size != 0 || fb->asked || ex->resp.head.status == 304 ||
+	if (!fb->cfg->shadow_percent || ex->req.head.method != METHOD_GET || ex->req.size != 0 ||
+	    fb->asked || ex->resp.head.status == 304 ||
 	    head_has(&ex->req.head, FIELD_AUTHORIZATION))
 		return;
 	fb->shadow = shadow_start(ex, fb->cfg, fb->client ? fb->client : &ex->req.head);
@@ -757,7 +798,9 @@ static enum verdict drive(struct fb *fb, int ev)
 		ev = NOTHING_NEW;
 		switch (act) {
 		case DO_NOTHING:
-		case HOLD_FALLBACK: break; /* a call whose owner takes nothing stops reading by itself */
+		case HOLD_FALLBACK:
+			break;
+			/* a call whose owner takes nothing stops reading by itself */
 		case HOLD_CALL_FALLBACK:
 			hold(fb);
 			ask(fb);
@@ -792,7 +835,8 @@ static enum verdict drive(struct fb *fb, int ev)
 
 /* ---- the request */
 
-static struct fb *begin(struct exchange *ex, const struct filter_cfg *self, const struct fb_cfg *cfg)
+static struct fb *begin(struct exchange *ex, const struct filter_cfg *self,
+			const struct fb_cfg *cfg)
 {
 	struct fb *fb = arena_zalloc(&ex->arena, sizeof *fb);
 	if (!fb)
@@ -837,7 +881,8 @@ static enum fb_method method_rule(const struct fb_cfg *cfg, const struct head *h
 	for (unsigned i = 0; i < cfg->nmethods; i++)
 		if (str_eq(cfg->methods[i].name, name))
 			return cfg->methods[i].how;
-	return h->method == METHOD_GET || h->method == METHOD_HEAD ? METHOD_TRY_PRIMARY : cfg->other_methods;
+	return h->method == METHOD_GET || h->method == METHOD_HEAD ? METHOD_TRY_PRIMARY
+								   : cfg->other_methods;
 }
 
 /* The primary is asked first, and its request's body kept. */
@@ -845,7 +890,8 @@ static void keep_body(struct fb *fb)
 {
 	struct exchange *ex = fb->ex;
 	const struct fb_cfg *cfg = fb->cfg;
-	replay_init(&fb->replay, cfg->memory_bytes, cfg->spool_bytes, cfg->directory, cfg->shared->spooled_bytes);
+	replay_init(&fb->replay, cfg->memory_bytes, cfg->spool_bytes, cfg->directory,
+		    cfg->shared->spooled_bytes);
 	fb->keeping = ex->keep_request = true;
 	exch_watch_body(ex, fb->self, LEG_REQUEST);
 	if (!ex->expect_continue)
@@ -860,7 +906,8 @@ static void keep_body(struct fb *fb)
 static bool budget_left(const struct fb *fb)
 {
 	const struct fb_shared *s = fb->cfg->shared;
-	uint64_t asked = atomic_load_explicit(&s->asked, memory_order_relaxed), wasted = atomic_load_explicit(&s->wasted, memory_order_relaxed);
+	uint64_t asked = atomic_load_explicit(&s->asked, memory_order_relaxed),
+		 wasted = atomic_load_explicit(&s->wasted, memory_order_relaxed);
 	return fb->cfg->hint_budget && wasted * 100 <= (asked + 10) * fb->cfg->hint_budget;
 }
 
@@ -883,14 +930,17 @@ static enum verdict consult(struct fb *fb)
 	const struct fb_cfg *cfg = fb->cfg;
 	const struct head *h = &ex->req.head;
 	struct misses *m = cfg->shared->misses;
-	struct str authority = head_value(h, FIELD_AUTHORITY), target = head_value(h, FIELD_PATH), path, query;
+	struct str authority = head_value(h, FIELD_AUTHORITY), target = head_value(h, FIELD_PATH),
+		   path, query;
 	bool both = false;
 	uint64_t now = now_of(fb);
 	str_cut(target, '?', &path, &query);
 	fb->remembers = cfg->memory != MEMORY_OFF && !head_has(h, FIELD_AUTHORIZATION);
 	if (fb->remembers && !no_cache(h)) {
 		bool missed = misses_knows(m, FACT_MISS, authority, path, now);
-		if (cfg->memory == MEMORY_TRUST && misses_knows(m, FACT_BOTH, authority, target, now) && !has_private_cookie(cfg, h)) {
+		if (cfg->memory == MEMORY_TRUST &&
+		    misses_knows(m, FACT_BOTH, authority, target, now) &&
+		    !has_private_cookie(cfg, h)) {
 			fb->both_known = true;
 			policy_init(&fb->policy, START_PRIMARY_ONLY);
 			return GO_ON;
@@ -923,7 +973,10 @@ static __attribute__((noinline)) enum verdict no_memory(struct exchange *ex)
 
 /* All that is not a plain GET or HEAD of which nothing special is wanted. Apart, as what follows an answer that is no plain hit is: plain hits
  * then save no registers for it. */
-static __attribute__((noinline)) enum verdict request_with_state(struct exchange *ex, const struct filter_cfg *self, const struct fb_cfg *cfg, enum override_by by)
+static __attribute__((noinline)) enum verdict request_with_state(struct exchange *ex,
+								 const struct filter_cfg *self,
+								 const struct fb_cfg *cfg,
+								 enum override_by by)
 {
 	const struct head *h = &ex->req.head;
 	struct fb *fb = begin(ex, self, cfg);
@@ -935,13 +988,15 @@ static __attribute__((noinline)) enum verdict request_with_state(struct exchange
 		return go_alone(fb, SERVED_OVERRIDE);
 	}
 	enum fb_method how = method_rule(cfg, h);
-	if (ex->upgrade.p || how == METHOD_DIRECT || (body && how == METHOD_TRY_PRIMARY && ex->req.size > (int64_t)cfg->spool_bytes))
+	if (ex->upgrade.p || how == METHOD_DIRECT ||
+	    (body && how == METHOD_TRY_PRIMARY && ex->req.size > (int64_t)cfg->spool_bytes))
 		return go_alone(fb, SERVED_DIRECT);
 	if (how == METHOD_PRIMARY_ONLY) {
 		policy_init(&fb->policy, START_PRIMARY_ONLY);
 		return GO_ON;
 	}
-	bool since = cfg->ignore_since && head_has(h, FIELD_IF_MODIFIED_SINCE) && !head_has(h, FIELD_IF_NONE_MATCH);
+	bool since = cfg->ignore_since && head_has(h, FIELD_IF_MODIFIED_SINCE) &&
+		     !head_has(h, FIELD_IF_NONE_MATCH);
 	if ((since || route_rewrites(ex)) && !snapshot(fb))
 		return no_memory(ex);
 	if (since)
@@ -957,21 +1012,24 @@ static __attribute__((noinline)) enum verdict request_with_state(struct exchange
 static bool is_plain(const struct exchange *ex, const struct fb_cfg *cfg)
 {
 	const struct head *h = &ex->req.head;
-	return (h->method == METHOD_GET || h->method == METHOD_HEAD) && ex->req.size == 0 && !ex->upgrade.p && cfg->quick && !cfg->nmethods &&
-	       !route_rewrites(ex);
+	return (h->method == METHOD_GET || h->method == METHOD_HEAD) && ex->req.size == 0 &&
+	       !ex->upgrade.p && cfg->quick && !cfg->nmethods && !route_rewrites(ex);
 }
 
 /* False: no memory. */
 static __attribute__((noinline)) bool believe_host_only(struct exchange *ex)
 {
 	struct head *h = &ex->req.head;
-	return !ex->hcm->use_remote_address || ex->hcm->xff_trusted_hops || head_set_id(h, FIELD_X_FORWARDED_HOST, head_value(h, FIELD_AUTHORITY));
+	return !ex->hcm->use_remote_address || ex->hcm->xff_trusted_hops ||
+	       head_set_id(h, FIELD_X_FORWARDED_HOST, head_value(h, FIELD_AUTHORITY));
 }
 
-static __attribute__((noinline)) enum verdict maybe_overridden(struct exchange *ex, const struct filter_cfg *self, const struct fb_cfg *cfg)
+static __attribute__((noinline)) enum verdict
+maybe_overridden(struct exchange *ex, const struct filter_cfg *self, const struct fb_cfg *cfg)
 {
 	enum override_by by = override_of(cfg, ex);
-	return by == OVERRIDE_NONE && is_plain(ex, cfg) ? GO_ON : request_with_state(ex, self, cfg, by);
+	return by == OVERRIDE_NONE && is_plain(ex, cfg) ? GO_ON
+							: request_with_state(ex, self, cfg, by);
 }
 
 static enum verdict fallback_request(struct exchange *ex, const struct filter_cfg *self)
@@ -1020,7 +1078,9 @@ static void pump_kept(struct fb *fb)
 				mark(fb);
 				return;
 			}
-			send_some(fb, &some, room, fb->request_ended && !replay_left(&fb->replay) && fb->rest.n == 0);
+			send_some(fb, &some, room,
+				  fb->request_ended && !replay_left(&fb->replay) &&
+					  fb->rest.n == 0);
 		} else if (fb->rest.n || fb->request_ended) {
 			fb->spent |= fb->rest.n != 0;
 			send_some(fb, &fb->rest, room, fb->request_ended);
@@ -1046,7 +1106,8 @@ static void pump_request(struct fb *fb)
 	if (!fb->waits_request || leg->discard)
 		return;
 	struct chain *held = exch_held(ex, LEG_REQUEST);
-	bool end = leg->in_ended && chain_empty(&leg->in) && !leg->batch_waiting && leg->end_at == leg->at;
+	bool end = leg->in_ended && chain_empty(&leg->in) && !leg->batch_waiting &&
+		   leg->end_at == leg->at;
 	while (held->n || (end && !fb->request_sent)) {
 		size_t room = call_room(c);
 		if (c->request_lost) {
@@ -1075,7 +1136,9 @@ static enum verdict keep(struct fb *fb, struct chain *batch, bool end)
 		return GO_ON;
 	}
 	fb->direct = true;
-	if (!fb->asked) { /* more than may be kept before the primary has answered: a request cut short has no effect on it */
+	/* more than may be kept before the primary has answered: a request cut short has no
+	 * effect on it */
+	if (!fb->asked) {
 		exch_take_over(ex, fb->self);
 		fb->alone = SERVED_DIRECT;
 		policy_init(&fb->policy, START_FALLBACK);
@@ -1099,7 +1162,8 @@ static enum verdict keep(struct fb *fb, struct chain *batch, bool end)
 	return GO_ON;
 }
 
-static enum verdict fallback_body(struct exchange *ex, const struct filter_cfg *self, enum leg_kind leg, struct chain *batch, bool end)
+static enum verdict fallback_body(struct exchange *ex, const struct filter_cfg *self,
+				  enum leg_kind leg, struct chain *batch, bool end)
 {
 	struct fb *fb = exch_state(ex, self);
 	if (fb && leg == LEG_RESPONSE && fb->shadow)
@@ -1114,7 +1178,8 @@ static enum verdict fallback_body(struct exchange *ex, const struct filter_cfg *
 /* The router, or who stands in its place, could not get an answer. */
 static bool is_failure(const struct exchange *ex)
 {
-	return ex->local_reply && (ex->flags[0] == 'U' || (ex->flags[0] == 'D' && ex->flags[1] == 'F'));
+	return ex->local_reply &&
+	       (ex->flags[0] == 'U' || (ex->flags[0] == 'D' && ex->flags[1] == 'F'));
 }
 
 static void note_primary(struct exchange *ex, bool failed)
@@ -1124,7 +1189,8 @@ static void note_primary(struct exchange *ex, bool failed)
 }
 
 /* An answer that is no plain hit, or of a request that was not plain. */
-static __attribute__((noinline)) enum verdict weigh(struct exchange *ex, const struct filter_cfg *self, struct fb *fb, bool failed, bool missed)
+static __attribute__((noinline)) enum verdict
+weigh(struct exchange *ex, const struct filter_cfg *self, struct fb *fb, bool failed, bool missed)
 {
 	const struct fb_cfg *cfg = fb ? fb->cfg : config_for(ex, self);
 	if (!fb) {
@@ -1133,9 +1199,11 @@ static __attribute__((noinline)) enum verdict weigh(struct exchange *ex, const s
 			return no_memory(ex);
 		policy_init(&fb->policy, start_of(cfg, false));
 	}
-	if ((missed || (failed && cfg->ask_on_failure)) && (fb->call || fb->unable || fb->queued)) { /* asked at the same time: what it has said comes first */
+	/* asked at the same time: what it has said comes first */
+	if ((missed || (failed && cfg->ask_on_failure)) && (fb->call || fb->unable || fb->queued)) {
 		const struct call *c = fb->call;
-		bool broke = c && c->has_head && c->failed && !fb->answered; /* while nobody could have had it */
+		/* while nobody could have had it */
+		bool broke = c && c->has_head && c->failed && !fb->answered;
 		int ev = broke ? went_wrong(fb, c->failure) : news(fb);
 		if (ev != NOTHING_NEW)
 			policy_step(&fb->policy, (enum policy_event)ev);
@@ -1149,7 +1217,7 @@ static enum verdict fallback_response(struct exchange *ex, const struct filter_c
 	if (fb && (fb->over || policy_done(&fb->policy)))
 		return GO_ON; /* what was decided, on its way out */
 	if (!fb && ex->req.at <= self->index)
-		return GO_ON; /* answered before the request came here */
+		return GO_ON;          /* answered before the request came here */
 	if (fb && fb->waits_request) { /* somebody else has answered for us */
 		policy_step(&fb->policy, CLIENT_GONE);
 		lose_call(fb);
@@ -1157,18 +1225,21 @@ static enum verdict fallback_response(struct exchange *ex, const struct filter_c
 	}
 	const struct fb_cfg *cfg = fb ? fb->cfg : config_for(ex, self);
 	bool failed = is_failure(ex), safe = ex->req.head.method == METHOD_GET || ex->is_head;
-	bool missed = !failed && statuses_has(safe ? &cfg->trigger : &cfg->try_trigger, ex->resp.head.status);
+	bool missed = !failed &&
+		      statuses_has(safe ? &cfg->trigger : &cfg->try_trigger, ex->resp.head.status);
 	if (!fb && cfg->disabled)
 		return GO_ON;
 	note_primary(ex, failed);
 	if (!failed)
 		stat_record(cfg->shared->seconds_primary, ex->fallback.primary_ms);
 	if (__builtin_expect(!fb && !missed && !(failed && cfg->ask_on_failure), 1))
-		return account(ex, cfg, failed ? SERVED_ERROR : SERVED_PRIMARY) ? GO_ON : no_memory(ex);
+		return account(ex, cfg, failed ? SERVED_ERROR : SERVED_PRIMARY) ? GO_ON
+										: no_memory(ex);
 	return weigh(ex, self, fb, failed, missed);
 }
 
-static enum verdict fallback_resume(struct exchange *ex, const struct filter_cfg *self, enum leg_kind leg)
+static enum verdict fallback_resume(struct exchange *ex, const struct filter_cfg *self,
+				    enum leg_kind leg)
 {
 	struct fb *fb = exch_state(ex, self);
 	if (leg == LEG_REQUEST && fb->keeping && ex->req.at > self->index)
@@ -1228,7 +1299,8 @@ static void say_continue(struct fb *fb)
 	if (!fb->continue_us || now_of(fb) < fb->continue_us)
 		return;
 	fb->continue_us = 0;
-	if (ex->req.entered == 0 && head_init(&go, &ex->arena, true, 2) && head_set_status(&go, 100))
+	if (ex->req.entered == 0 && head_init(&go, &ex->arena, true, 2) &&
+	    head_set_status(&go, 100))
 		exch_interim(ex, &go);
 }
 
@@ -1276,9 +1348,11 @@ static __attribute__((noinline)) void put_down(struct fb *fb)
 		shadow_leave(fb->shadow, ex->resp.ended && !ex->cut);
 	fb->shadow = NULL;
 	unsigned m = ex->req.head.method;
-	if (fb->cfg->memory != MEMORY_OFF && m != METHOD_GET && m != METHOD_HEAD && m != METHOD_OPTIONS && ex->resp.begun && ex->resp.head.status < 400) {
+	if (fb->cfg->memory != MEMORY_OFF && m != METHOD_GET && m != METHOD_HEAD &&
+	    m != METHOD_OPTIONS && ex->resp.begun && ex->resp.head.status < 400) {
 		/* what was published just now is not missing any more */
-		struct str authority = head_value(&ex->req.head, FIELD_AUTHORITY), target = head_value(&ex->req.head, FIELD_PATH), path, query;
+		struct str authority = head_value(&ex->req.head, FIELD_AUTHORITY),
+			   target = head_value(&ex->req.head, FIELD_PATH), path, query;
 		str_cut(target, '?', &path, &query);
 		misses_drop(fb->cfg->shared->misses, FACT_MISS, authority, path);
 		misses_drop(fb->cfg->shared->misses, FACT_BOTH, authority, path);

@@ -19,7 +19,16 @@ static inline bool statuses_has(const struct statuses *s, unsigned status)
 	return status < FB_STATUSES && s->bits[status / 64] >> (status % 64) & 1;
 }
 
-enum served { SERVED_PRIMARY, SERVED_FALLBACK, SERVED_OVERRIDE, SERVED_DIRECT, SERVED_BOTH_MISS, SERVED_DEGRADED, SERVED_ERROR, SERVED };
+enum served {
+	SERVED_PRIMARY,
+	SERVED_FALLBACK,
+	SERVED_OVERRIDE,
+	SERVED_DIRECT,
+	SERVED_BOTH_MISS,
+	SERVED_DEGRADED,
+	SERVED_ERROR,
+	SERVED
+};
 extern const char *const served_names[SERVED]; /* in statistics and log lines */
 
 /* ---- shared.c: what all workers, and the models that follow one another, share; by policy name */
@@ -30,18 +39,20 @@ struct fb_shared {
 	struct fb_shared *next;
 	unsigned refs; /* under the lock of shared.c */
 	struct str name;
-	atomic_uint inflight, waiting;	/* requests to fallbacks */
-	atomic_uint failures;		/* in a row, to connect */
+	atomic_uint inflight, waiting;  /* requests to fallbacks */
+	atomic_uint failures;           /* in a row, to connect */
 	_Atomic uint64_t open_until_us; /* breaker; 0: closed */
-	_Atomic uint64_t held;		/* bytes promised to held answers */
-	_Atomic uint64_t asked, wasted; /* hint_budget: requests to fallbacks, those of them that were cancelled; halved now and then */
-	atomic_uint chance, shadows;	/* shadow.c: running number; under way */
-	struct misses *misses; /* NULL: none */
+	_Atomic uint64_t held;          /* bytes promised to held answers */
+	_Atomic uint64_t asked,
+		wasted; /* hint_budget: requests to fallbacks, those of them that were cancelled; halved now and then */
+	atomic_uint chance, shadows;      /* shadow.c: running number; under way */
+	struct misses *misses;            /* NULL: none */
 	struct top *top, *both, *differs; /* NULL: none */
-	stat_id seconds_primary, seconds_fallback, held_bytes, spooled_bytes, inflight_now, hints_right, hints_wrong, loops, shadow_same,
-		shadow_differs;
+	stat_id seconds_primary, seconds_fallback, held_bytes, spooled_bytes, inflight_now,
+		hints_right, hints_wrong, loops, shadow_same, shadow_differs;
 	struct call_discard loser; /* the counters */
-	_Atomic stat_id responses[SERVED][FB_SERVED_CODES]; /* of 100 .. 599; made when first needed */
+	_Atomic stat_id
+		responses[SERVED][FB_SERVED_CODES]; /* of 100 .. 599; made when first needed */
 };
 /* NULL: no memory. entries, paths: 0 none; the first who asks decides. */
 struct fb_shared *shared_open(struct str name, unsigned entries, unsigned paths);
@@ -54,8 +65,10 @@ enum fact { FACT_MISS = 1, FACT_BOTH = 2 };
 struct misses *misses_new(unsigned entries, stat_id gauge);
 void misses_free(struct misses *m);
 /* now in us. */
-bool misses_knows(struct misses *m, enum fact f, struct str authority, struct str path, uint64_t now);
-void misses_learn(struct misses *m, enum fact f, struct str authority, struct str path, uint64_t now, uint64_t ttl_us);
+bool misses_knows(struct misses *m, enum fact f, struct str authority, struct str path,
+		  uint64_t now);
+void misses_learn(struct misses *m, enum fact f, struct str authority, struct str path,
+		  uint64_t now, uint64_t ttl_us);
 void misses_drop(struct misses *m, enum fact f, struct str authority, struct str path);
 /* All below a path prefix; "": all. */
 void misses_forget(struct misses *m, struct str prefix, uint64_t now);
@@ -65,8 +78,10 @@ void misses_forget(struct misses *m, struct str prefix, uint64_t now);
 struct top *top_new(unsigned counters);
 void top_free(struct top *t);
 void top_add(struct top *t, struct str path, unsigned status, uint64_t wall_us);
-/* At most n rows, most frequent first, into an array of the caller's; texts are copied into arena. */
-unsigned top_read(struct top *t, struct top_row *rows, unsigned n, struct arena *arena, uint64_t *since);
+/* At most n rows, most frequent first, into an array of the caller's; texts are copied into
+ * arena. */
+unsigned top_read(struct top *t, struct top_row *rows, unsigned n, struct arena *arena,
+		  uint64_t *since);
 
 /* ---- config.c */
 
@@ -133,7 +148,8 @@ const struct fb_cfg *config_of_route(struct exchange *ex, const struct filter_cf
 static inline const struct fb_cfg *config_for(struct exchange *ex, const struct filter_cfg *self)
 {
 	const struct route *r = ex->route;
-	if (__builtin_expect(!r || (!r->per_filter && !(ex->weighted && ex->weighted->per_filter)), 1))
+	if (__builtin_expect(!r || (!r->per_filter && !(ex->weighted && ex->weighted->per_filter)),
+			     1))
 		return self->config;
 	return config_of_route(ex, self);
 }
@@ -149,7 +165,8 @@ enum override_by override_of(const struct fb_cfg *cfg, const struct exchange *ex
 bool has_private_cookie(const struct fb_cfg *cfg, const struct head *h);
 /* The request says that it wants nothing remembered. */
 bool no_cache(const struct head *h);
-/* Names of origins in Location, Content-Location, Refresh and cookies' Domain become the client's. False: no memory. */
+/* Names of origins in Location, Content-Location, Refresh and cookies' Domain become the
+ * client's. False: no memory. */
 bool rewrite_origins(const struct fb_cfg *cfg, const struct exchange *ex, struct head *answer);
 /* An endpoint that leads back to this very policy; NULL: it does not. */
 const char *loop_refused(const struct call_request *rq, const struct sockaddr *to);
@@ -158,9 +175,11 @@ void loop_verify(const struct filter_cfg *self, const struct model *m, struct di
 
 /* ---- shadow.c */
 
-/* Of a sample of hits: asks the fallback too and compares. NULL: not this one. resp.head is the primary's. */
+/* Of a sample of hits: asks the fallback too and compares. NULL: not this one. resp.head is the
+ * primary's. */
 struct shadow;
-struct shadow *shadow_start(struct exchange *ex, const struct fb_cfg *cfg, const struct head *request);
+struct shadow *shadow_start(struct exchange *ex, const struct fb_cfg *cfg,
+			    const struct head *request);
 /* A piece of the primary's body. */
 void shadow_body(struct shadow *s, const struct chain *batch);
 /* The client's exchange is over; complete: its answer was whole. s goes on by itself. */

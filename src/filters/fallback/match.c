@@ -1,4 +1,5 @@
-/* src/filters/fallback/match.c: what is read out of, or written into, heads (spec/fallback.md 9, 12); the loop guard (14). */
+/* src/filters/fallback/match.c: what is read out of, or written into, heads (spec/fallback.md 9,
+ * 12); the loop guard (14). */
 #include "filters/fallback/fallback_int.h"
 #include "filters/filters.h"
 #include "obs/log.h"
@@ -10,10 +11,13 @@ enum { DECODED = 1024 };
 
 static int hex_digit(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1;
+	return c >= '0' && c <= '9'                     ? c - '0'
+	       : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10
+							: -1;
 }
 
-/* Percent-decoded into b; itself when there is nothing to decode. What is too long to match anything becomes "". */
+/* Percent-decoded into b; itself when there is nothing to decode. What is too long to match
+ * anything becomes "". */
 static struct str decoded(struct str s, char b[DECODED])
 {
 	size_t n = 0;
@@ -22,7 +26,8 @@ static struct str decoded(struct str s, char b[DECODED])
 	if (s.n > DECODED)
 		return STR("");
 	for (size_t i = 0; i < s.n; i++) {
-		int hi = s.p[i] == '%' && i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1, lo = hi >= 0 ? hex_digit(s.p[i + 2]) : -1;
+		int hi = s.p[i] == '%' && i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1,
+		    lo = hi >= 0 ? hex_digit(s.p[i + 2]) : -1;
 		b[n++] = lo >= 0 ? (char)(hi << 4 | lo) : s.p[i];
 		i += lo >= 0 ? 2 : 0;
 	}
@@ -60,10 +65,12 @@ static bool item_holds(const struct fb_override *o, const char *p, const char *e
 		stop--;
 	if (v < stop && *v != '=')
 		return false;
-	return value_holds(o, v < stop ? (struct str){v + 1, (size_t)(stop - v) - 1} : (struct str){v, 0});
+	return value_holds(o, v < stop ? (struct str){v + 1, (size_t)(stop - v) - 1}
+				       : (struct str){v, 0});
 }
 
-/* Looks for the name's first letter, and then at what stands before it: most lines do not have it at all. */
+/* Looks for the name's first letter, and then at what stands before it: most lines do not have
+ * it at all. */
 static bool line_holds(const struct fb_override *o, struct str line, char sep)
 {
 	const char *p = line.p, *end = p + line.n;
@@ -145,9 +152,11 @@ bool has_private_cookie(const struct fb_cfg *cfg, const struct head *h)
 bool no_cache(const struct head *h)
 {
 	if (!head_has(h, FIELD_CACHE_CONTROL))
-		return head_has(h, FIELD_PRAGMA) && list_has(head_value(h, FIELD_PRAGMA), STR("no-cache"));
+		return head_has(h, FIELD_PRAGMA) &&
+		       list_has(head_value(h, FIELD_PRAGMA), STR("no-cache"));
 	for (const struct field *f = h->f; f < h->f + h->n; f++)
-		if (f->id == FIELD_CACHE_CONTROL && (list_has(field_value(f), STR("no-cache")) || list_has(field_value(f), STR("no-store"))))
+		if (f->id == FIELD_CACHE_CONTROL && (list_has(field_value(f), STR("no-cache")) ||
+						     list_has(field_value(f), STR("no-store"))))
 			return true;
 	return false;
 }
@@ -163,7 +172,8 @@ static bool is_origin(const struct fb_cfg *cfg, struct str host)
 }
 
 /* url with the client's scheme and authority when it names an origin; .p NULL: it does not. */
-static struct str public_url(const struct fb_cfg *cfg, const struct exchange *ex, struct str url, struct arena *a)
+static struct str public_url(const struct fb_cfg *cfg, const struct exchange *ex, struct str url,
+			     struct arena *a)
 {
 	ptrdiff_t at = str_find(url, STR("//"));
 	if (at < 0 || (at > 0 && url.p[at - 1] != ':'))
@@ -175,12 +185,15 @@ static struct str public_url(const struct fb_cfg *cfg, const struct exchange *ex
 	struct str host = {rest.p, n}, name = host, port;
 	if (!is_origin(cfg, host) && (!str_cut(host, ':', &name, &port) || !is_origin(cfg, name)))
 		return (struct str){NULL, 0};
-	struct str to = head_value(&ex->req.head, FIELD_AUTHORITY), scheme = head_value(&ex->req.head, FIELD_SCHEME);
-	return arena_printf(a, "%.*s%s//%.*s%.*s", at ? (int)scheme.n : 0, scheme.p, at ? ":" : "", STR_ARG(to), STR_ARG(str_from(rest, n)));
+	struct str to = head_value(&ex->req.head, FIELD_AUTHORITY),
+		   scheme = head_value(&ex->req.head, FIELD_SCHEME);
+	return arena_printf(a, "%.*s%s//%.*s%.*s", at ? (int)scheme.n : 0, scheme.p, at ? ":" : "",
+			    STR_ARG(to), STR_ARG(str_from(rest, n)));
 }
 
 /* Refresh: seconds; url=URL */
-static struct str public_refresh(const struct fb_cfg *cfg, const struct exchange *ex, struct str v, struct arena *a)
+static struct str public_refresh(const struct fb_cfg *cfg, const struct exchange *ex, struct str v,
+				 struct arena *a)
 {
 	ptrdiff_t at = -1;
 	for (size_t i = 0; i + 4 <= v.n && at < 0; i++)
@@ -193,7 +206,8 @@ static struct str public_refresh(const struct fb_cfg *cfg, const struct exchange
 }
 
 /* The Domain attribute of a cookie. */
-static struct str public_cookie(const struct fb_cfg *cfg, const struct exchange *ex, struct str v, struct arena *a)
+static struct str public_cookie(const struct fb_cfg *cfg, const struct exchange *ex, struct str v,
+				struct arena *a)
 {
 	struct str rest = v, item, name, value, host, port;
 	str_cut(v, ';', &item, &rest);
@@ -207,7 +221,8 @@ static struct str public_cookie(const struct fb_cfg *cfg, const struct exchange 
 			return (struct str){NULL, 0};
 		str_cut(head_value(&ex->req.head, FIELD_AUTHORITY), ':', &host, &port);
 		const char *end = value.p + value.n;
-		return arena_printf(a, "%.*s%.*s%.*s", (int)(bare.p - v.p), v.p, STR_ARG(host), (int)(v.p + v.n - end), end);
+		return arena_printf(a, "%.*s%.*s%.*s", (int)(bare.p - v.p), v.p, STR_ARG(host),
+				    (int)(v.p + v.n - end), end);
 	}
 	return (struct str){NULL, 0};
 }
@@ -236,14 +251,23 @@ bool rewrite_origins(const struct fb_cfg *cfg, const struct exchange *ex, struct
 static bool is_loopback(const struct sockaddr *to)
 {
 	if (to->sa_family == AF_INET)
-		return ntohl(((const struct sockaddr_in *)(const void *)to)->sin_addr.s_addr) >> 24 == 127;
+		return ntohl(((const struct sockaddr_in *)(const void *)to)->sin_addr.s_addr) >>
+			       24 ==
+		       127;
 	return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)to)->sin6_addr);
 }
 
 static bool is_ours(const struct fb_cfg *cfg, const struct sockaddr *to)
 {
-	struct str a = to->sa_family == AF_INET ? (struct str){(const char *)&((const struct sockaddr_in *)(const void *)to)->sin_addr, 4}
-						: (struct str){(const char *)&((const struct sockaddr_in6 *)(const void *)to)->sin6_addr, 16};
+	struct str a =
+		to->sa_family == AF_INET
+			? (struct str){(const char *)&((const struct sockaddr_in *)(const void *)to)
+					       ->sin_addr,
+				       4}
+			: (struct str){
+				  (const char *)&((const struct sockaddr_in6 *)(const void *)to)
+					  ->sin6_addr,
+				  16};
 	for (unsigned i = 0; i < cfg->nown; i++)
 		if (str_eq(cfg->own[i], a))
 			return true;
@@ -253,7 +277,9 @@ static bool is_ours(const struct fb_cfg *cfg, const struct sockaddr *to)
 static bool listens(const struct fb_cfg *cfg, const struct address *at, const struct sockaddr *to)
 {
 	if (to->sa_family == AF_UNIX || at->sa.sa_family == AF_UNIX)
-		return to->sa_family == at->sa.sa_family && strcmp(((const struct sockaddr_un *)(const void *)to)->sun_path, at->un.sun_path) == 0;
+		return to->sa_family == at->sa.sa_family &&
+		       strcmp(((const struct sockaddr_un *)(const void *)to)->sun_path,
+			      at->un.sun_path) == 0;
 	in_port_t port = at->in4.sin_port; /* at the same place in both families */
 	if (port == 0 || port != ((const struct sockaddr_in *)(const void *)to)->sin_port)
 		return false;
@@ -263,16 +289,24 @@ static bool listens(const struct fb_cfg *cfg, const struct address *at, const st
 		return is_ours(cfg, to);
 	if (at->sa.sa_family != to->sa_family)
 		return false;
-	return to->sa_family == AF_INET ? at->in4.sin_addr.s_addr == ((const struct sockaddr_in *)(const void *)to)->sin_addr.s_addr
-					: memcmp(&at->in6.sin6_addr, &((const struct sockaddr_in6 *)(const void *)to)->sin6_addr, 16) == 0;
+	return to->sa_family == AF_INET
+		       ? at->in4.sin_addr.s_addr ==
+				 ((const struct sockaddr_in *)(const void *)to)->sin_addr.s_addr
+		       : memcmp(&at->in6.sin6_addr,
+				&((const struct sockaddr_in6 *)(const void *)to)->sin6_addr,
+				16) == 0;
 }
 
 /* Quick: whether listens() could be true of one of its addresses. */
 static bool may_listen(const struct listener_cfg *l, const struct sockaddr *to)
 {
-	in_port_t port = to->sa_family == AF_UNIX ? 0 : ((const struct sockaddr_in *)(const void *)to)->sin_port;
+	in_port_t port = to->sa_family == AF_UNIX
+				 ? 0
+				 : ((const struct sockaddr_in *)(const void *)to)->sin_port;
 	for (unsigned k = 0; k < l->naddresses; k++)
-		if (l->addresses[k].sa.sa_family == AF_UNIX ? to->sa_family == AF_UNIX : port && l->addresses[k].in4.sin_port == port)
+		if (l->addresses[k].sa.sa_family == AF_UNIX
+			    ? to->sa_family == AF_UNIX
+			    : port && l->addresses[k].in4.sin_port == port)
 			return true;
 	return false;
 }
@@ -281,7 +315,8 @@ static bool may_listen(const struct listener_cfg *l, const struct sockaddr *to)
 static const struct fb_cfg *same_policy(const struct hcm_cfg *h, struct str cluster)
 {
 	for (unsigned i = 0; h && i < h->nfilters; i++) {
-		const struct fb_cfg *cfg = h->filters[i].type == &filter_fallback ? h->filters[i].config : NULL;
+		const struct fb_cfg *cfg =
+			h->filters[i].type == &filter_fallback ? h->filters[i].config : NULL;
 		for (unsigned k = 0; cfg && k < cfg->norigins; k++)
 			if (str_eq(cfg->origins[k].cluster->name, cluster))
 				return cfg;
@@ -290,7 +325,8 @@ static const struct fb_cfg *same_policy(const struct hcm_cfg *h, struct str clus
 }
 
 /* The listener that to leads to, when its chain would ask cluster again; NULL. */
-static const struct listener_cfg *loop_of(const struct model *m, struct str cluster, const struct sockaddr *to)
+static const struct listener_cfg *loop_of(const struct model *m, struct str cluster,
+					  const struct sockaddr *to)
 {
 	for (unsigned i = 0; i < m->nlisteners; i++) {
 		const struct listener_cfg *l = m->listeners[i];
@@ -313,7 +349,9 @@ const char *loop_refused(const struct call_request *rq, const struct sockaddr *t
 	const struct listener_cfg *l = loop_of(rq->model, rq->cluster->name, to);
 	if (!l)
 		return NULL;
-	log_limited(LOG_FILTER, LOG_ERROR, "fallback loop", "fallback: cluster %.*s leads back to our listener %.*s, whose requests it would get again: not asked",
+	log_limited(LOG_FILTER, LOG_ERROR, "fallback loop",
+		    "fallback: cluster %.*s leads back to our listener %.*s, whose requests it "
+		    "would get again: not asked",
 		    STR_ARG(rq->cluster->name), STR_ARG(l->name));
 	return "the fallback leads back to this gateway";
 }
@@ -324,10 +362,16 @@ void loop_verify(const struct filter_cfg *self, const struct model *m, struct di
 	for (unsigned i = 0; cfg && i < cfg->norigins; i++) {
 		const struct cluster_cfg *c = cfg->origins[i].cluster;
 		for (unsigned k = 0; k < c->nendpoints; k++) {
-			const struct listener_cfg *l = c->endpoints[k].addr.len ? loop_of(m, c->name, &c->endpoints[k].addr.sa) : NULL;
+			const struct listener_cfg *l =
+				c->endpoints[k].addr.len
+					? loop_of(m, c->name, &c->endpoints[k].addr.sa)
+					: NULL;
 			if (l)
-				diag_at(d, DIAG_ERROR, self->at, "the fallback's cluster %.*s leads to %.*s, which is our listener %.*s with the same fallback: an endless loop",
-					STR_ARG(c->name), STR_ARG(c->endpoints[k].addr.text), STR_ARG(l->name));
+				diag_at(d, DIAG_ERROR, self->at,
+					"the fallback's cluster %.*s leads to %.*s, which is our "
+					"listener %.*s with the same fallback: an endless loop",
+					STR_ARG(c->name), STR_ARG(c->endpoints[k].addr.text),
+					STR_ARG(l->name));
 		}
 	}
 }

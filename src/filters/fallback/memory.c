@@ -11,7 +11,7 @@
 
 enum { WAYS = 8, LOCKS = 64, NOTES = 32, NOTE_BYTES = 256, KEY_BYTES = 4096 };
 
-struct entry { /* 32 bytes */
+struct entry {         /* 32 bytes */
 	uint64_t a, b; /* both 0: free. The lowest bit of b is the clock's */
 	uint64_t until_us, since_us;
 };
@@ -21,7 +21,7 @@ struct set {
 struct misses {
 	struct set *sets;
 	uint32_t nsets; /* a power of 2 */
-	stat_id gauge;	/* entries in use, some of them out of date */
+	stat_id gauge;  /* entries in use, some of them out of date */
 	pthread_mutex_t locks[LOCKS];
 	unsigned char hands[LOCKS];
 	/* what was forgotten */
@@ -75,7 +75,9 @@ static bool key_of(enum fact f, struct str authority, struct str path, struct en
 	size_t n = 0;
 	b[n++] = (char)f;
 	for (size_t i = 0; i < authority.n; i++)
-		b[n++] = authority.p[i] >= 'A' && authority.p[i] <= 'Z' ? (char)(authority.p[i] | 0x20) : authority.p[i];
+		b[n++] = authority.p[i] >= 'A' && authority.p[i] <= 'Z'
+				 ? (char)(authority.p[i] | 0x20)
+				 : authority.p[i];
 	b[n++] = 0;
 	memcpy(b + n, path.p, path.n);
 	n += path.n;
@@ -111,7 +113,8 @@ static bool forgotten(struct misses *m, struct str path, uint64_t since)
 	return yes;
 }
 
-bool misses_knows(struct misses *m, enum fact f, struct str authority, struct str path, uint64_t now)
+bool misses_knows(struct misses *m, enum fact f, struct str authority, struct str path,
+		  uint64_t now)
 {
 	struct entry k, found = {0};
 	unsigned lock;
@@ -129,7 +132,8 @@ bool misses_knows(struct misses *m, enum fact f, struct str authority, struct st
 	return found.a && found.until_us > now && !forgotten(m, path, found.since_us);
 }
 
-void misses_learn(struct misses *m, enum fact f, struct str authority, struct str path, uint64_t now, uint64_t ttl_us)
+void misses_learn(struct misses *m, enum fact f, struct str authority, struct str path,
+		  uint64_t now, uint64_t ttl_us)
 {
 	struct entry k;
 	unsigned lock;
@@ -181,7 +185,8 @@ void misses_forget(struct misses *m, struct str prefix, uint64_t now)
 	for (unsigned i = 0; i < n; i++)
 		if (str_eq((struct str){m->notes[i].prefix, m->notes[i].n}, prefix))
 			at = i;
-	if (prefix.n == 0 || prefix.n > NOTE_BYTES || at == NOTES) { /* more than can be noted: all of it */
+	/* more than can be noted: all of it */
+	if (prefix.n == 0 || prefix.n > NOTE_BYTES || at == NOTES) {
 		atomic_store(&m->epoch_us, now);
 		m->nnotes = 0;
 	} else {

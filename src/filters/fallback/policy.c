@@ -3,21 +3,21 @@
 #include "base/must.h"
 
 enum state {
-	ASK = 1,  /* primary called; its failure is final */
-	ASK_ANY,  /* primary called; its failure counts as a miss */
-	ONLY,	  /* primary called; nobody else will be */
-	HELD,	  /* primary missed and waits unread; fallback called */
-	TORN,	  /* as HELD, but the held page broke off */
-	BARE,	  /* no primary left; fallback called */
-	ALONE,	  /* fallback called; the primary never is */
-	FIRST,	  /* fallback called; the primary is for its 404 page */
-	LAST,	  /* fallback missed, primary called */
+	ASK = 1,   /* primary called; its failure is final */
+	ASK_ANY,   /* primary called; its failure counts as a miss */
+	ONLY,      /* primary called; nobody else will be */
+	HELD,      /* primary missed and waits unread; fallback called */
+	TORN,      /* as HELD, but the held page broke off */
+	BARE,      /* no primary left; fallback called */
+	ALONE,     /* fallback called; the primary never is */
+	FIRST,     /* fallback called; the primary is for its 404 page */
+	LAST,      /* fallback missed, primary called */
 	LAST_SICK, /* fallback failed, primary called */
-	BOTH,	  /* both called */
-	BOTH_HIT, /* both called; the fallback has it and waits */
+	BOTH,      /* both called */
+	BOTH_HIT,  /* both called; the fallback has it and waits */
 	BOTH_MISS, /* both called; the fallback lacks it */
 	BOTH_FAIL, /* both called; the fallback failed */
-	BOTH_ANY, /* the same four with the primary's failure as a miss */
+	BOTH_ANY,  /* the same four with the primary's failure as a miss */
 	ANY_HIT,
 	ANY_MISS,
 	ANY_FAIL,
@@ -138,8 +138,10 @@ static const struct rule {
 void policy_init(struct policy *p, enum policy_start start)
 {
 	static const unsigned char first[] = {
-		[START_PRIMARY] = ASK,	    [START_PRIMARY_ANY] = ASK_ANY,    [START_BOTH] = BOTH, [START_BOTH_ANY] = BOTH_ANY,
-		[START_FALLBACK] = ALONE, [START_FALLBACK_FIRST] = FIRST, [START_PRIMARY_ONLY] = ONLY,
+		[START_PRIMARY] = ASK,       [START_PRIMARY_ANY] = ASK_ANY,
+		[START_BOTH] = BOTH,         [START_BOTH_ANY] = BOTH_ANY,
+		[START_FALLBACK] = ALONE,    [START_FALLBACK_FIRST] = FIRST,
+		[START_PRIMARY_ONLY] = ONLY,
 	};
 	must((unsigned)start < sizeof first);
 	p->state = first[start];

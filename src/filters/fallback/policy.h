@@ -24,7 +24,7 @@ enum policy_event {
 
 enum policy_action {
 	DO_NOTHING,
-	SEND_PRIMARY,	    /* a hit */
+	SEND_PRIMARY, /* a hit */
 	HOLD_CALL_FALLBACK, /* keep the primary's head, read no more of its body than may be held; ask the fallback */
 	CALL_FALLBACK,
 	HOLD_PRIMARY,  /* the fallback was asked already */
@@ -34,8 +34,8 @@ enum policy_action {
 	SEND_HELD,     /* both missed: the primary's page */
 	SEND_DEGRADED, /* the primary's page, but the fallback could not be asked */
 	SEND_CUT,      /* what is held of the primary's page, visibly broken off */
-	SEND_503,      /* the primary failed, the fallback has nothing: nobody said that the page is absent */
-	SEND_FAILURE,  /* the primary's failure, as the router gave it */
+	SEND_503, /* the primary failed, the fallback has nothing: nobody said that the page is absent */
+	SEND_FAILURE,     /* the primary's failure, as the router gave it */
 	SEND_NO_FALLBACK, /* the fallback alone was asked, and failed */
 	CANCEL_ALL
 };
@@ -46,9 +46,9 @@ enum policy_start {
 	START_PRIMARY_ANY,
 	START_BOTH,
 	START_BOTH_ANY,
-	START_FALLBACK,	      /* alone, whatever it says */
+	START_FALLBACK, /* alone, whatever it says */
 	START_FALLBACK_FIRST, /* the primary is known to lack it; it is asked when the fallback lacks it too */
-	START_PRIMARY_ONLY    /* both are known to lack it, or the fallback must not be asked */
+	START_PRIMARY_ONLY /* both are known to lack it, or the fallback must not be asked */
 };
 
 struct policy {

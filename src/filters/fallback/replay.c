@@ -10,9 +10,14 @@
 
 enum { PIECES = 16 };
 
-void replay_init(struct replay *r, size_t memory_most, uint64_t spool_most, const char *directory, stat_id gauge)
+void replay_init(struct replay *r, size_t memory_most, uint64_t spool_most, const char *directory,
+		 stat_id gauge)
 {
-	*r = (struct replay){.memory_most = memory_most, .spool_most = spool_most, .directory = directory, .gauge = gauge, .fd = -1};
+	*r = (struct replay){.memory_most = memory_most,
+			     .spool_most = spool_most,
+			     .directory = directory,
+			     .gauge = gauge,
+			     .fd = -1};
 }
 
 void replay_fini(struct replay *r)
@@ -72,7 +77,9 @@ static bool to_file(struct replay *r)
 {
 	int fd = open_file(r);
 	if (fd < 0 || !write_all(fd, &r->memory, 0)) {
-		log_limited(LOG_FILTER, LOG_WARNING, "fallback spool", "fallback: cannot keep a request's body in %s: %s", folder(r), strerror(errno));
+		log_limited(LOG_FILTER, LOG_WARNING, "fallback spool",
+			    "fallback: cannot keep a request's body in %s: %s", folder(r),
+			    strerror(errno));
 		if (fd >= 0)
 			close(fd);
 		return false;
@@ -98,12 +105,14 @@ bool replay_add(struct replay *r, const struct chain *bytes)
 		return true;
 	if (r->overflow)
 		return false;
-	if (r->fd < 0 && sum <= r->memory_most) { /* a copy: slices of what came would pin the chunks it came in */
+	/* a copy: slices of what came would pin the chunks it came in */
+	if (r->fd < 0 && sum <= r->memory_most) {
 		r->overflow = !copy(&r->memory, bytes);
 		r->total = r->overflow ? r->total : sum;
 		return !r->overflow;
 	}
-	if (sum > r->spool_most || (r->fd < 0 && !to_file(r)) || !write_all(r->fd, bytes, r->total)) {
+	if (sum > r->spool_most || (r->fd < 0 && !to_file(r)) ||
+	    !write_all(r->fd, bytes, r->total)) {
 		r->overflow = true;
 		return false;
 	}

@@ -11,13 +11,14 @@ struct replay {
 	size_t memory_most;
 	uint64_t spool_most;
 	const char *directory; /* NULL or "": TMPDIR, /tmp */
-	stat_id gauge;	       /* bytes in files */
+	stat_id gauge;         /* bytes in files */
 	struct chain memory;
 	int fd; /* -1: in memory */
 	uint64_t total, read;
 	bool overflow; /* more came than may be kept, or could be: nothing was added */
 };
-void replay_init(struct replay *r, size_t memory_most, uint64_t spool_most, const char *directory, stat_id gauge);
+void replay_init(struct replay *r, size_t memory_most, uint64_t spool_most, const char *directory,
+		 stat_id gauge);
 void replay_fini(struct replay *r);
 /* Adds a copy of bytes. False: too much, or no room on disk; r is as it was. */
 bool replay_add(struct replay *r, const struct chain *bytes);

@@ -164,7 +164,9 @@ static void accept_all(void)
 			while (k < SIDES && sides[k].fd >= 0)
 				k++;
 			int one =
-				1; /* the clock is faster than real time: no byte may wait for an acknowledgement */
+				/* the clock is faster than real time: no byte may wait for an
+				 * acknowledgement */
+				1;
 			must(k < SIDES &&
 			     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0);
 			sides[k] = (struct side){.fd = fd, .origin = i};
@@ -267,7 +269,8 @@ static void side_takes(struct side *s, char c)
 		if (c == '\n')
 			body_ends(s);
 		break;
-	case NO_MORE: /* the answer came early: the gateway may have sent the next request already */
+	case NO_MORE:
+		/* the answer came early: the gateway may have sent the next request already */
 		must(s->wire && s->at == s->nwire && s->then == STAY);
 		next_request(s);
 		side_takes(s, c);

@@ -28,8 +28,8 @@ struct shadow {
 	struct call *call;
 	struct task task;
 	struct digest primary, fallback;
-	bool left;	 /* the exchange is over */
-	bool told;	 /* the fallback's head was looked at */
+	bool left; /* the exchange is over */
+	bool told; /* the fallback's head was looked at */
 	bool fallback_over;
 };
 
@@ -46,10 +46,12 @@ static void digest_start(struct digest *d)
 	d->fields = d->body = 0xcbf29ce484222325ull;
 }
 
-/* What a visitor or a cache would notice; dates, tags and cookies differ between any two origins. */
+/* What a visitor or a cache would notice; dates, tags and cookies differ between any two
+ * origins. */
 static void digest_head(struct digest *d, const struct head *h)
 {
-	static const enum field_id ids[] = {FIELD_CONTENT_TYPE, FIELD_CONTENT_ENCODING, FIELD_LOCATION, FIELD_CACHE_CONTROL};
+	static const enum field_id ids[] = {FIELD_CONTENT_TYPE, FIELD_CONTENT_ENCODING,
+					    FIELD_LOCATION, FIELD_CACHE_CONTROL};
 	d->status = h->status;
 	for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
 		struct str v = head_value(h, ids[i]);
@@ -94,16 +96,20 @@ static void compare(struct shadow *s)
 		what = "status";
 	else if (s->compare & COMPARE_HEADERS && p->status == f->status && p->fields != f->fields)
 		what = "headers";
-	else if (s->compare & COMPARE_BODY && p->status == f->status && (p->body != f->body || p->length != f->length))
+	else if (s->compare & COMPARE_BODY && p->status == f->status &&
+		 (p->body != f->body || p->length != f->length))
 		what = "body";
 	stat_add(what ? s->shared->shadow_differs : s->shared->shadow_same, 1);
 	if (!what)
 		return;
 	str_cut(head_value(&s->head, FIELD_PATH), '?', &path, &query);
 	top_add(s->shared->differs, path, f->status, loop_wall_us(s->env->loop));
-	log_limited(LOG_FILTER, LOG_INFO, "fallback shadow", "fallback %.*s: %s differs: \"%s\", primary %u and %llu bytes, fallback %u and %llu bytes",
-		    STR_ARG(s->shared->name), what, log_quote(q, sizeof q, head_value(&s->head, FIELD_PATH)), p->status, (unsigned long long)p->length,
-		    f->status, (unsigned long long)f->length);
+	log_limited(LOG_FILTER, LOG_INFO, "fallback shadow",
+		    "fallback %.*s: %s differs: \"%s\", primary %u and %llu bytes, fallback %u and "
+		    "%llu bytes",
+		    STR_ARG(s->shared->name), what,
+		    log_quote(q, sizeof q, head_value(&s->head, FIELD_PATH)), p->status,
+		    (unsigned long long)p->length, f->status, (unsigned long long)f->length);
 }
 
 static void maybe_end(struct shadow *s)
@@ -143,10 +149,12 @@ static void event(struct call *c)
 	later(s->env->loop, PHASE_RUN, &s->task);
 }
 
-struct shadow *shadow_start(struct exchange *ex, const struct fb_cfg *cfg, const struct head *request)
+struct shadow *shadow_start(struct exchange *ex, const struct fb_cfg *cfg,
+			    const struct head *request)
 {
 	struct fb_shared *sh = cfg->shared;
-	if (atomic_fetch_add_explicit(&sh->chance, 37, memory_order_relaxed) % 100 >= cfg->shadow_percent)
+	if (atomic_fetch_add_explicit(&sh->chance, 37, memory_order_relaxed) % 100 >=
+	    cfg->shadow_percent)
 		return NULL;
 	struct shadow *s = mem_zalloc(MEM_EXCHANGE, sizeof *s);
 	if (!s)

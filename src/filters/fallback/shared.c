@@ -1,11 +1,13 @@
-/* src/filters/fallback/shared.c: a policy's counters, tables and limits, the same for all workers and from one model to the next. */
+/* src/filters/fallback/shared.c: a policy's counters, tables and limits, the same for all
+ * workers and from one model to the next. */
 #include "base/mem.h"
 #include "base/must.h"
 #include "filters/fallback/fallback_int.h"
 #include <pthread.h>
 #include <stdlib.h>
 
-const char *const served_names[SERVED] = {"primary", "fallback", "override", "direct", "both_miss", "degraded", "error"};
+const char *const served_names[SERVED] = {"primary",   "fallback", "override", "direct",
+					  "both_miss", "degraded", "error"};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct fb_shared *all;
@@ -22,11 +24,13 @@ static struct fb_shared *make(struct str name, unsigned entries, unsigned paths)
 		return NULL;
 	s->name.p = mem_strndup(MEM_OTHER, name.p, name.n);
 	s->name.n = name.n;
-	s->misses = entries ? misses_new(entries, stat_of(name, STAT_GAUGE, "memory_entries")) : NULL;
+	s->misses =
+		entries ? misses_new(entries, stat_of(name, STAT_GAUGE, "memory_entries")) : NULL;
 	s->top = paths ? top_new(paths) : NULL;
 	s->both = paths ? top_new(paths) : NULL;
 	s->differs = paths ? top_new(paths) : NULL;
-	if (!s->name.p || (entries && !s->misses) || (paths && (!s->top || !s->both || !s->differs))) {
+	if (!s->name.p || (entries && !s->misses) ||
+	    (paths && (!s->top || !s->both || !s->differs))) {
 		misses_free(s->misses);
 		top_free(s->top);
 		top_free(s->both);
@@ -93,7 +97,8 @@ void shared_count(struct fb_shared *s, enum served what, unsigned status)
 	_Atomic stat_id *slot = &s->responses[what][status - 100];
 	stat_id id = atomic_load_explicit(slot, memory_order_relaxed);
 	if (__builtin_expect(!id, 0)) {
-		id = stat_registerf(STAT_COUNTER, "fallback.%.*s.responses.%s.%u", STR_ARG(s->name), served_names[what], status);
+		id = stat_registerf(STAT_COUNTER, "fallback.%.*s.responses.%s.%u", STR_ARG(s->name),
+				    served_names[what], status);
 		atomic_store_explicit(slot, id, memory_order_relaxed);
 	}
 	stat_add(id, 1);
@@ -105,7 +110,8 @@ static int by_count(const void *a, const void *b)
 	return x->count < y->count ? 1 : x->count > y->count ? -1 : str_cmp(x->path, y->path);
 }
 
-struct top_row *report_top(struct str policy, enum report_kind kind, unsigned n, struct arena *arena, unsigned *count, uint64_t *since)
+struct top_row *report_top(struct str policy, enum report_kind kind, unsigned n,
+			   struct arena *arena, unsigned *count, uint64_t *since)
 {
 	unsigned policies = 0, k = 0;
 	*count = 0;
@@ -113,12 +119,16 @@ struct top_row *report_top(struct str policy, enum report_kind kind, unsigned n,
 	pthread_mutex_lock(&lock);
 	for (const struct fb_shared *s = all; s; s = s->next)
 		policies++;
-	struct top_row *rows = policies && n ? arena_alloc(arena, (size_t)policies * n * sizeof *rows) : NULL;
+	struct top_row *rows =
+		policies && n ? arena_alloc(arena, (size_t)policies * n * sizeof *rows) : NULL;
 	for (const struct fb_shared *s = all; s && rows; s = s->next) {
 		uint64_t t;
 		if (policy.p && !str_eq(policy, s->name))
 			continue;
-		k += top_read(kind == REPORT_BOTH ? s->both : kind == REPORT_DIFFERS ? s->differs : s->top, rows + k, n, arena, &t);
+		k += top_read(kind == REPORT_BOTH      ? s->both
+			      : kind == REPORT_DIFFERS ? s->differs
+						       : s->top,
+			      rows + k, n, arena, &t);
 		if (t && (!*since || t < *since))
 			*since = t;
 	}

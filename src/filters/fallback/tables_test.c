@@ -1,4 +1,5 @@
-/* src/filters/fallback/tables_test.c: the memory of misses, the counters of paths, the kept request body. */
+/* src/filters/fallback/tables_test.c: the memory of misses, the counters of paths, the kept
+ * request body. */
 #include "base/mem.h"
 #include "base/must.h"
 #include "filters/fallback/memory.c"
@@ -27,7 +28,8 @@ static void test_facts(void)
 	misses_free(m);
 }
 
-/* Two facts, two names, a name and a path are told apart; what is too long is not remembered; the gauge counts entries. */
+/* Two facts, two names, a name and a path are told apart; what is too long is not remembered;
+ * the gauge counts entries. */
 static void test_keys(void)
 {
 	stat_id gauge = stat_register(STAT_GAUGE, STR("t.entries"));
@@ -125,7 +127,8 @@ static void test_forgetting(void)
 	misses_free(m);
 }
 
-/* Bots choose paths: the table does not grow, and what is asked for stays longer than what is not. */
+/* Bots choose paths: the table does not grow, and what is asked for stays longer than what is
+ * not. */
 static void test_bounds(void)
 {
 	struct misses *m = misses_new(64, 0);
@@ -195,7 +198,8 @@ static void check_heap(const struct top *t)
 	must(found == t->n);
 }
 
-/* Against exact counts: never too low, too high by at most `over`, and whoever came often is there. */
+/* Against exact counts: never too low, too high by at most `over`, and whoever came often is
+ * there. */
 static void test_top_at_random(void)
 {
 	enum { PATHS = 60, MOST = 15 };
@@ -293,7 +297,8 @@ static unsigned open_files(void)
 	return n;
 }
 
-/* The disk is full after so many bytes, the file is shorter than it was, the folder has a name of any length. */
+/* The disk is full after so many bytes, the file is shorter than it was, the folder has a name
+ * of any length. */
 static void test_replay_in_trouble(void)
 {
 	struct rlimit old, limit;
@@ -332,7 +337,8 @@ static void test_replay_in_trouble(void)
 	must(open_files() == before && stat_read(gauge) == 0);
 }
 
-/* Pieces of all sizes come back as they were, from memory and from a file, however they are read. */
+/* Pieces of all sizes come back as they were, from memory and from a file, however they are
+ * read. */
 static void test_replay_at_random(void)
 {
 	static char want[200000], got[200000];

@@ -69,7 +69,8 @@ static void sink(struct top *t, uint32_t at)
 		uint32_t k = 2 * at + 1;
 		if (k >= t->n)
 			break;
-		if (k + 1 < t->n && t->counters[t->heap[k + 1]].count < t->counters[t->heap[k]].count)
+		if (k + 1 < t->n &&
+		    t->counters[t->heap[k + 1]].count < t->counters[t->heap[k]].count)
 			k++;
 		if (t->counters[t->heap[k]].count >= t->counters[c].count)
 			break;
@@ -107,7 +108,8 @@ void top_add(struct top *t, struct str path, unsigned status, uint64_t wall_us)
 	if (!t->since)
 		t->since = now;
 	uint32_t c = t->buckets[hash & (t->nbuckets - 1)];
-	while (c && (t->counters[c - 1].hash != hash || !str_eq((struct str){t->counters[c - 1].path, t->counters[c - 1].n}, kept)))
+	while (c && (t->counters[c - 1].hash != hash ||
+		     !str_eq((struct str){t->counters[c - 1].path, t->counters[c - 1].n}, kept)))
 		c = t->counters[c - 1].next;
 	if (c) {
 		c--;
@@ -143,7 +145,8 @@ static int by_count(const void *a, const void *b)
 	return x->count < y->count ? 1 : x->count > y->count ? -1 : str_cmp(x->path, y->path);
 }
 
-unsigned top_read(struct top *t, struct top_row *rows, unsigned n, struct arena *arena, uint64_t *since)
+unsigned top_read(struct top *t, struct top_row *rows, unsigned n, struct arena *arena,
+		  uint64_t *since)
 {
 	unsigned k = 0;
 	*since = 0;

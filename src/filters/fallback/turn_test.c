@@ -30,7 +30,8 @@ static struct exchange *ask(const char *path)
 	return ex;
 }
 
-/* Turns until the origin has a whole request's head on a connection. Real time passes for the kernel, none for the gateway. */
+/* Turns until the origin has a whole request's head on a connection. Real time passes for the
+ * kernel, none for the gateway. */
 static int take_request(unsigned o)
 {
 	int fd = -1;
@@ -109,7 +110,8 @@ static void a_slow_page_passes_byte_by_byte(unsigned pass)
 	world_down(&w);
 }
 
-/* The head alone, then the first byte; and the primary's page when the fallback lacks it: in the turn in which that is known. */
+/* The head alone, then the first byte; and the primary's page when the fallback lacks it: in the
+ * turn in which that is known. */
 static void heads_do_not_wait_for_bodies(unsigned pass)
 {
 	for (int hit = 0; hit < 2; hit++) {

@@ -21,7 +21,7 @@ struct router {
 	struct call *call;
 	bool head_done; /* the answer's head was handed over */
 	bool request_sent;
-	bool limited; /* the call reads no more than a filter lets it */
+	bool limited;      /* the call reads no more than a filter lets it */
 	struct str cookie; /* made for a hash policy, to be set in the answer; .p NULL none */
 	uint64_t begun_us;
 };
@@ -43,13 +43,17 @@ static struct str scheme_of(const struct exchange *ex)
 static bool redirect_to(struct exchange *ex, unsigned status, struct str location)
 {
 	struct head *h = &ex->resp.head;
-	return head_init(h, &ex->arena, true, 12) && head_set_status(h, status) && location.p && head_add_id(h, FIELD_LOCATION, location);
+	return head_init(h, &ex->arena, true, 12) && head_set_status(h, status) && location.p &&
+	       head_add_id(h, FIELD_LOCATION, location);
 }
 
-/* Route, virtual host and route configuration add and remove fields, the most specific first (Envoy's order). */
-static __attribute__((noinline)) void apply_some_ops(struct exchange *ex, struct head *h, bool request)
+/* Route, virtual host and route configuration add and remove fields, the most specific first
+ * (Envoy's order). */
+static __attribute__((noinline)) void apply_some_ops(struct exchange *ex, struct head *h,
+						     bool request)
 {
-	const struct header_ops *r = &ex->route->headers_ops, *v = &ex->vhost->headers_ops, *c = &ex->vhost->config->headers_ops;
+	const struct header_ops *r = &ex->route->headers_ops, *v = &ex->vhost->headers_ops,
+				*c = &ex->vhost->config->headers_ops;
 	const struct header_ops *ops[4];
 	unsigned n = 0;
 	if (ex->weighted)
@@ -73,20 +77,24 @@ static __attribute__((noinline)) void apply_some_ops(struct exchange *ex, struct
 
 static inline void apply_ops(struct exchange *ex, struct head *h, bool request)
 {
-	const struct header_ops *r = &ex->route->headers_ops, *v = &ex->vhost->headers_ops, *c = &ex->vhost->config->headers_ops;
-	if (ex->weighted || (request ? r->nrequest | v->nrequest | c->nrequest : r->nresponse | v->nresponse | c->nresponse))
+	const struct header_ops *r = &ex->route->headers_ops, *v = &ex->vhost->headers_ops,
+				*c = &ex->vhost->config->headers_ops;
+	if (ex->weighted || (request ? r->nrequest | v->nrequest | c->nrequest
+				     : r->nresponse | v->nresponse | c->nresponse))
 		apply_some_ops(ex, h, request);
 }
 
 /* The path with the route's rewrite; .p NULL: no memory; unchanged when there is none. */
-static struct str rewritten(struct exchange *ex, struct str prefix_rewrite, const struct regex *regex, struct str with, bool strip_query)
+static struct str rewritten(struct exchange *ex, struct str prefix_rewrite,
+			    const struct regex *regex, struct str with, bool strip_query)
 {
 	const struct route *r = ex->route;
 	struct str target = head_value(&ex->req.head, FIELD_PATH), path, query;
 	bool has_query = str_cut(target, '?', &path, &query);
 	struct str now = path;
 	if (prefix_rewrite.p && r->path_kind != PATH_REGEX && path.n >= r->path.n) {
-		struct str rest = r->path_kind == PATH_EXACT ? (struct str){"", 0} : str_from(path, r->path.n);
+		struct str rest = r->path_kind == PATH_EXACT ? (struct str){"", 0}
+							     : str_from(path, r->path.n);
 		now = arena_printf(&ex->arena, "%.*s%.*s", STR_ARG(prefix_rewrite), STR_ARG(rest));
 	} else if (regex) {
 		char *out;
@@ -108,7 +116,8 @@ static struct str rewritten(struct exchange *ex, struct str prefix_rewrite, cons
 static enum verdict redirect(struct exchange *ex)
 {
 	const struct redirect_cfg *d = ex->route->redirect;
-	struct str scheme = scheme_of(ex), host = head_value(&ex->req.head, FIELD_AUTHORITY), path = head_value(&ex->req.head, FIELD_PATH);
+	struct str scheme = scheme_of(ex), host = head_value(&ex->req.head, FIELD_AUTHORITY),
+		   path = head_value(&ex->req.head, FIELD_PATH);
 	char port[8] = "";
 	size_t colon = host.n;
 	struct str old_scheme = scheme;
@@ -140,7 +149,9 @@ static enum verdict redirect(struct exchange *ex)
 	} else {
 		path = rewritten(ex, d->prefix_rewrite, d->regex, d->regex_rewrite, d->strip_query);
 	}
-	struct str to = path.p ? arena_printf(&ex->arena, "%.*s://%.*s%s%.*s", STR_ARG(scheme), STR_ARG(host), port, STR_ARG(path)) : path;
+	struct str to = path.p ? arena_printf(&ex->arena, "%.*s://%.*s%s%.*s", STR_ARG(scheme),
+					      STR_ARG(host), port, STR_ARG(path))
+			       : path;
 	if (!redirect_to(ex, d->status ? d->status : 301, to)) {
 		exch_fail(ex, FAILED_MEMORY);
 		return ANSWERED;
@@ -166,7 +177,9 @@ static bool direct_location(struct exchange *ex)
 static enum verdict direct(struct exchange *ex)
 {
 	stat_add(ex->hcm->stats->rq_direct_response, 1);
-	exch_reply(ex, ex->route->direct_status, ex->route->direct_body.p ? ex->route->direct_body : STR(""), "direct_response", "");
+	exch_reply(ex, ex->route->direct_status,
+		   ex->route->direct_body.p ? ex->route->direct_body : STR(""), "direct_response",
+		   "");
 	if (!ex->refused && ex->resp.begun && !ex->head_sent && !exch_answer_ready(ex)) {
 		if (direct_location(ex))
 			apply_ops(ex, &ex->resp.head, false);
@@ -199,13 +212,17 @@ static bool host_rewrites(struct exchange *ex)
 		if (!to.p)
 			return false;
 	}
-	if (!to.p && r->auto_host_rewrite && ex->cluster && ex->cluster->nendpoints && ex->cluster->type != CLUSTER_STATIC)
-		to = ex->cluster->endpoints[0].hostname.p ? ex->cluster->endpoints[0].hostname : ex->cluster->endpoints[0].addr.name;
+	if (!to.p && r->auto_host_rewrite && ex->cluster && ex->cluster->nendpoints &&
+	    ex->cluster->type != CLUSTER_STATIC)
+		to = ex->cluster->endpoints[0].hostname.p ? ex->cluster->endpoints[0].hostname
+							  : ex->cluster->endpoints[0].addr.name;
 	if (!to.p)
 		return true;
 	if (r->append_x_forwarded_host && was.p && !str_eq(was, to)) {
 		struct str xfh = head_value(h, FIELD_X_FORWARDED_HOST);
-		struct str v = xfh.n ? arena_printf(&ex->arena, "%.*s,%.*s", STR_ARG(xfh), STR_ARG(was)) : was;
+		struct str v =
+			xfh.n ? arena_printf(&ex->arena, "%.*s,%.*s", STR_ARG(xfh), STR_ARG(was))
+			      : was;
 		if (!v.p || !head_set_id(h, FIELD_X_FORWARDED_HOST, v))
 			return false;
 	}
@@ -219,22 +236,26 @@ static bool finish_request(struct exchange *ex, const struct router_cfg *cfg, ui
 	struct head *h = &ex->req.head;
 	if (r->prefix_rewrite.p || r->rewrite_regex) {
 		struct str was = head_value(h, FIELD_PATH);
-		struct str now = rewritten(ex, r->prefix_rewrite, r->rewrite_regex, r->rewrite_with, false);
+		struct str now =
+			rewritten(ex, r->prefix_rewrite, r->rewrite_regex, r->rewrite_with, false);
 		if (!now.p)
 			return false;
 		if (!str_eq(now, was)) {
-			if (!cfg->suppress_envoy_headers && !head_set_id(h, FIELD_X_ENVOY_ORIGINAL_PATH, was))
+			if (!cfg->suppress_envoy_headers &&
+			    !head_set_id(h, FIELD_X_ENVOY_ORIGINAL_PATH, was))
 				return false;
 			if (!head_set_id(h, FIELD_PATH, now))
 				return false;
 		}
 	}
 	apply_ops(ex, h, true);
-	if ((r->host_rewrite.p || r->host_rewrite_header.p || r->host_rewrite_regex || r->auto_host_rewrite ||
-	     (ex->weighted && ex->weighted->host_rewrite.p)) && !host_rewrites(ex))
+	if ((r->host_rewrite.p || r->host_rewrite_header.p || r->host_rewrite_regex ||
+	     r->auto_host_rewrite || (ex->weighted && ex->weighted->host_rewrite.p)) &&
+	    !host_rewrites(ex))
 		return false;
 	if (!cfg->suppress_envoy_headers && timeout_us) {
-		struct str ms = arena_printf(&ex->arena, "%llu", (unsigned long long)(timeout_us / 1000));
+		struct str ms =
+			arena_printf(&ex->arena, "%llu", (unsigned long long)(timeout_us / 1000));
 		if (!ms.p || !head_set_id(h, FIELD_X_ENVOY_EXPECTED_TIMEOUT, ms))
 			return false;
 	}
@@ -246,10 +267,12 @@ static struct str make_cookie(struct exchange *ex, const struct hash_policy *p, 
 {
 	struct str age = STR(""), path = STR("");
 	if (p->cookie_ttl_us)
-		age = arena_printf(&ex->arena, "; Max-Age=%llu", (unsigned long long)(p->cookie_ttl_us / 1000000));
+		age = arena_printf(&ex->arena, "; Max-Age=%llu",
+				   (unsigned long long)(p->cookie_ttl_us / 1000000));
 	if (p->cookie_path.n)
 		path = arena_printf(&ex->arena, "; Path=%.*s", STR_ARG(p->cookie_path));
-	return arena_printf(&ex->arena, "%.*s=\"%.*s\"%.*s%.*s; HttpOnly", STR_ARG(p->name), STR_ARG(value), STR_ARG(age), STR_ARG(path));
+	return arena_printf(&ex->arena, "%.*s=\"%.*s\"%.*s%.*s; HttpOnly", STR_ARG(p->name),
+			    STR_ARG(value), STR_ARG(age), STR_ARG(path));
 }
 
 static bool hash_of(struct exchange *ex, struct router *rt, uint64_t *out)
@@ -270,7 +293,8 @@ static bool hash_of(struct exchange *ex, struct router *rt, uint64_t *out)
 		case HASH_COOKIE:
 			v = cookie_value(&ex->req.head, p->name);
 			if (!v.p && p->make_cookie) {
-				v = arena_printf(&ex->arena, "%016llx", (unsigned long long)random_u64());
+				v = arena_printf(&ex->arena, "%016llx",
+						 (unsigned long long)random_u64());
 				rt->cookie = make_cookie(ex, p, v);
 			}
 			break;
@@ -288,7 +312,8 @@ static bool hash_of(struct exchange *ex, struct router *rt, uint64_t *out)
 			while (q.n && !v.p) {
 				struct str name, value;
 				str_cut(q, '&', &part, &q);
-				if (str_cut(part, '=', &name, &value) ? str_eq(name, p->name) : str_eq(part, p->name))
+				if (str_cut(part, '=', &name, &value) ? str_eq(name, p->name)
+								      : str_eq(part, p->name))
 					v = value;
 			}
 			break;
@@ -332,32 +357,38 @@ static bool upgrade_allowed(const struct exchange *ex)
 	return true;
 }
 
-static enum verdict answer_status(struct exchange *ex, unsigned status, const char *text, const char *details, const char *flags)
+static enum verdict answer_status(struct exchange *ex, unsigned status, const char *text,
+				  const char *details, const char *flags)
 {
 	exch_reply(ex, status, str_of(text), details, flags);
 	return ANSWERED;
 }
 
-/* Before anything is sent: what a script or a client left must make a request (robustness.md L8). */
+/* Before anything is sent: what a script or a client left must make a request (robustness.md
+ * L8). */
 static enum verdict check_request(struct exchange *ex)
 {
 	const struct head *h = &ex->req.head;
-	struct str path = head_value(h, FIELD_PATH), method = head_value(h, FIELD_METHOD), authority = head_value(h, FIELD_AUTHORITY);
+	struct str path = head_value(h, FIELD_PATH), method = head_value(h, FIELD_METHOD),
+		   authority = head_value(h, FIELD_AUTHORITY);
 	if (!method.p || !field_name_ok(method))
-		return answer_status(ex, 503, "missing required header: :method", "filter_removed_required_request_headers", "");
+		return answer_status(ex, 503, "missing required header: :method",
+				     "filter_removed_required_request_headers", "");
 	if (!authority.p || !authority_ok(authority))
 		return answer_status(ex, 400, "", "missing_host_header", "");
 	if (!path.n || (path.p[0] != '/' && !(path.n == 1 && path.p[0] == '*')))
 		return answer_status(ex, 404, "", "missing_path", "");
 	for (size_t i = 0; i < path.n; i++)
-		if ((unsigned char)path.p[i] <= ' ' || (unsigned char)path.p[i] >= 0x7f || path.p[i] == '#')
+		if ((unsigned char)path.p[i] <= ' ' || (unsigned char)path.p[i] >= 0x7f ||
+		    path.p[i] == '#')
 			return answer_status(ex, 400, "", "invalid_path", "");
 	return GO_ON;
 }
 
 static enum verdict to_https(struct exchange *ex)
 {
-	struct str to = arena_printf(&ex->arena, "https://%.*s%.*s", STR_ARG(head_value(&ex->req.head, FIELD_AUTHORITY)),
+	struct str to = arena_printf(&ex->arena, "https://%.*s%.*s",
+				     STR_ARG(head_value(&ex->req.head, FIELD_AUTHORITY)),
 				     STR_ARG(head_value(&ex->req.head, FIELD_PATH)));
 	if (!redirect_to(ex, 301, to)) {
 		exch_fail(ex, FAILED_MEMORY);
@@ -371,7 +402,8 @@ static enum verdict to_https(struct exchange *ex)
 /* Everything that is answered here, without an origin. GO_ON: there is a cluster to be asked. */
 static enum verdict answer_here(struct exchange *ex, const struct route *r)
 {
-	if (ex->vhost && ex->vhost->require_tls != TLS_NONE && !str_ieq(scheme_of(ex), STR("https")) && head_has(&ex->req.head, FIELD_PATH))
+	if (ex->vhost && ex->vhost->require_tls != TLS_NONE &&
+	    !str_ieq(scheme_of(ex), STR("https")) && head_has(&ex->req.head, FIELD_PATH))
 		return to_https(ex);
 	if (!r) {
 		stat_add(ex->hcm->stats->no_route, 1);
@@ -385,7 +417,8 @@ static enum verdict answer_here(struct exchange *ex, const struct route *r)
 		return direct(ex);
 	if (!ex->cluster) {
 		stat_add(ex->hcm->stats->no_cluster, 1);
-		return answer_status(ex, r->cluster_not_found ? r->cluster_not_found : 503, "", "cluster_not_found", "NC");
+		return answer_status(ex, r->cluster_not_found ? r->cluster_not_found : 503, "",
+				     "cluster_not_found", "NC");
 	}
 	enum verdict v = ex->req.head.touched ? check_request(ex) : GO_ON;
 	if (v == GO_ON && ex->upgrade.p && !upgrade_allowed(ex))
@@ -393,17 +426,20 @@ static enum verdict answer_here(struct exchange *ex, const struct route *r)
 	return v;
 }
 
-/* Methods whose requests need not say that they have no content (RFC 9110 8.6); the others say so, as Envoy's do. */
+/* Methods whose requests need not say that they have no content (RFC 9110 8.6); the others say
+ * so, as Envoy's do. */
 static bool bodiless(enum method m)
 {
-	return m == METHOD_GET || m == METHOD_HEAD || m == METHOD_DELETE || m == METHOD_TRACE || m == METHOD_CONNECT;
+	return m == METHOD_GET || m == METHOD_HEAD || m == METHOD_DELETE || m == METHOD_TRACE ||
+	       m == METHOD_CONNECT;
 }
 
 static bool open_call(struct exchange *ex, struct router *rt, uint64_t timeout)
 {
 	const struct route *r = ex->route;
 	struct leg *leg = &ex->req;
-	bool ended = leg->in_ended && chain_empty(&leg->in) && chain_empty(&leg->held) && !leg->batch_waiting && leg->size == 0;
+	bool ended = leg->in_ended && chain_empty(&leg->in) && chain_empty(&leg->held) &&
+		     !leg->batch_waiting && leg->size == 0;
 	bool hooks = false;
 	for (unsigned i = 0; i + 1 < ex->nfilters; i++)
 		hooks |= ex->hcm->filters[i].type->response != NULL;
@@ -413,7 +449,10 @@ static bool open_call(struct exchange *ex, struct router *rt, uint64_t timeout)
 		.head = &leg->head,
 		.arena = &ex->arena,
 		.ended = ended,
-		.length = ended && bodiless(leg->head.method) && !head_has(&leg->head, FIELD_CONTENT_LENGTH) ? -1 : leg_framing(leg),
+		.length = ended && bodiless(leg->head.method) &&
+					  !head_has(&leg->head, FIELD_CONTENT_LENGTH)
+				  ? -1
+				  : leg_framing(leg),
 		.timeout_us = ex->upgrade.p ? 0 : timeout,
 		.retry = r->retry,
 		.priority = r->priority,
@@ -487,8 +526,10 @@ static bool hand_over_head(struct exchange *ex, const struct filter_cfg *self, s
 	if (!cfg->suppress_envoy_headers) {
 		char b[24];
 		uint64_t now = loop_now_us(ex->env->loop);
-		int n = snprintf(b, sizeof b, "%llu", (unsigned long long)((now - rt->begun_us) / 1000));
-		if (!head_add_copy(&ex->resp.head, STR("x-envoy-upstream-service-time"), (struct str){b, (size_t)n}))
+		int n = snprintf(b, sizeof b, "%llu",
+				 (unsigned long long)((now - rt->begun_us) / 1000));
+		if (!head_add_copy(&ex->resp.head, STR("x-envoy-upstream-service-time"),
+				   (struct str){b, (size_t)n}))
 			return false;
 	}
 	if (rt->cookie.p && !head_add_id(&ex->resp.head, FIELD_SET_COOKIE, rt->cookie))
@@ -580,7 +621,8 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 {
 	struct router *rt = exch_state(ex, self);
 	if (!rt || !rt->call) {
-		if (rt && ex->keep_request && ex->req.out.n) { /* others want the rest of the request */
+		/* others want the rest of the request */
+		if (rt && ex->keep_request && ex->req.out.n) {
 			chain_clear(&ex->req.out);
 			ex->port->room(ex);
 		}
@@ -608,7 +650,8 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 			exch_fail(ex, FAILED_MEMORY);
 			return;
 		}
-		if (c->failed) { /* both came at once: the filters see the head first, then the break shows */
+		/* both came at once: the filters see the head first, then the break shows */
+		if (c->failed) {
 			ex->pump_due = true;
 			return;
 		}
@@ -634,7 +677,8 @@ static void router_pump(struct exchange *ex, const struct filter_cfg *self)
 }
 
 /* Another answer goes out instead: the connection may still be of use. */
-static void router_lose(struct exchange *ex, const struct filter_cfg *self, const struct call_discard *how)
+static void router_lose(struct exchange *ex, const struct filter_cfg *self,
+			const struct call_discard *how)
 {
 	struct router *rt = exch_state(ex, self);
 	if (!rt || !rt->call)

@@ -58,7 +58,8 @@ static void *compile(struct compile *c, const struct doc *cfg)
 	if (s && list && list->kind == DOC_LIST && list->n)
 		s->entries = arena_zalloc(c->arena, list->n * sizeof *s->entries);
 	if (s && s->entries)
-		doc_each(d, list) read_entry(c, d, &s->entries[s->n++]);
+		doc_each (d, list)
+			read_entry(c, d, &s->entries[s->n++]);
 	if (c->arena->over)
 		diag_add(c->diags, DIAG_ERROR, cfg, "no memory");
 	return s;

@@ -60,7 +60,8 @@ static void *compile(struct compile *c, const struct doc *cfg)
 	if (old)
 		read_entry(c, cfg, &s->entries[s->n++], true);
 	if (list && list->kind == DOC_LIST)
-		doc_each(d, list) read_entry(c, d, &s->entries[s->n++], false);
+		doc_each (d, list)
+			read_entry(c, d, &s->entries[s->n++], false);
 	s->denied = stat_registerf(STAT_COUNTER, "http.%.*s.set_metadata.overwrite_denied",
 				   STR_ARG(c->hcm->stat_prefix));
 	if (c->arena->over)
