@@ -4,6 +4,8 @@
  * `test-fallback-schedule SEED` plays it again. */
 #include "filters/fallback/fallback_test.h"
 #include <poll.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #ifndef __has_feature
@@ -867,12 +869,10 @@ static void say_seed(int number)
 			say_client(&clients[i]);
 }
 
-int main(int argc, char **argv)
+static volatile uint64_t *at_seed; /* shared by the processes */
+
+static void some_runs(uint64_t from, uint64_t runs)
 {
-	uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1,
-		 runs = argc > 2   ? strtoull(argv[2], NULL, 10)
-			: argc > 1 ? 1
-				   : RUNS;
 	struct mem_totals before, after;
 	start_tests();
 	refusing = place_new(true);
@@ -883,12 +883,59 @@ int main(int argc, char **argv)
 	signal(SIGABRT, say_seed);
 	for (uint64_t i = 0; i < runs; i++) {
 		seed = from + i;
+		*at_seed = seed;
 		one_run();
 		mem_read_totals(i ? &after : &before);
 		for (int k = 0; i && k < MEM_CLASSES; k++)
 			if (k != MEM_OBS)
 				must(after.bytes[k] == before.bytes[k]);
 	}
-	printf("%llu runs\n", (unsigned long long)runs);
+}
+
+/* In a process of its own. True: all of them went well. */
+static bool apart(uint64_t from, uint64_t runs)
+{
+	int status;
+	pid_t child = fork();
+	must(child >= 0);
+	if (child == 0) {
+		some_runs(from, runs);
+		exit(0);
+	}
+	must(waitpid(child, &status, 0) == child);
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* The clock is the test's, but the sockets are the kernel's: on a machine with other work a byte may come later than the
+ * schedule has it. A mistake in the filter fails again with the same seed, a late byte does not. */
+enum { AGAIN = 3, EXCUSED_MOST = 3 };
+
+static bool fails_again(uint64_t one)
+{
+	for (int i = 0; i < AGAIN; i++)
+		if (!apart(one, 1))
+			return true;
+	fprintf(stderr, "seed %llu does not fail again\n", (unsigned long long)one);
+	return false;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+	uint64_t end = from + (argc > 2 ? strtoull(argv[2], NULL, 10) : argc > 1 ? 1 : RUNS);
+	unsigned excused = 0;
+	at_seed = mmap(NULL, sizeof *at_seed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		       -1, 0);
+	must(at_seed != MAP_FAILED);
+	if (argc > 1) {
+		some_runs(from, end - from);
+		return 0;
+	}
+	while (from < end && !apart(from, end - from)) {
+		from = *at_seed;
+		if (fails_again(from) || ++excused > EXCUSED_MOST)
+			return 1;
+		from++;
+	}
 	return 0;
 }
