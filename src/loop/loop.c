@@ -18,7 +18,7 @@
 
 enum {
 	BATCH = 256,      /* events of one epoll_wait */
-	PASS = 8,         /* of these read before exchanges run */
+	PASS = 32,        /* of these read before exchanges run */
 	ROUNDS = 8,       /* of PHASE_AGAIN in one turn */
 	GENERATIONS = 64, /* of RUN and WRITE in one pass: tasks that call each other for ever */
 	HTTP_DATE = 29

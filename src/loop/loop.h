@@ -77,7 +77,7 @@ uint64_t loop_now_fresh(struct loop *l);
 const char *loop_http_date(struct loop *l);
 /* Busy time of the last turn in us: loop lag. */
 uint64_t loop_lag_us(const struct loop *l);
-/* Events per pass; 8 by default. Tests use 1 and 256 too (POSTERN_PASS in a test build). */
+/* Events per pass; 32 by default. Tests use 1 and 256 too (POSTERN_PASS in a test build). */
 void loop_set_pass(struct loop *l, unsigned pass);
 
 /* fd is added once; interest is changed only when it differs. False: no memory or epoll refused. */
