@@ -345,7 +345,8 @@ static int pack(lua_State *L)
 	return 1;
 }
 
-/* table.insert: LuaJIT's counts down to any position in C, two thousand million steps if need be. */
+/* table.insert: LuaJIT's counts down to any position in C, two thousand million steps if need
+ * be. */
 static int insert(lua_State *L)
 {
 	luaL_checktype(L, 1, LUA_TTABLE);

@@ -1,4 +1,5 @@
-/* src/filters/lua/lint_check.c: findings about a configured script, as diagnostics with file and line. */
+/* src/filters/lua/lint_check.c: findings about a configured script, as diagnostics with file and
+ * line. */
 #include "filters/lua/lint.h"
 #include "model/filter.h"
 #include "model/model.h"

@@ -46,8 +46,7 @@ static void push_doc(lua_State *L, const struct doc *d, unsigned depth)
 	case DOC_LIST: {
 		lua_createtable(L, (int)d->n, 0);
 		int i = 1;
-		doc_each(c, d)
-		{
+		doc_each (c, d) {
 			push_doc(L, c, depth + 1);
 			lua_rawseti(L, -2, i++);
 		}
@@ -55,8 +54,7 @@ static void push_doc(lua_State *L, const struct doc *d, unsigned depth)
 	}
 	case DOC_MAP:
 		lua_createtable(L, 0, (int)d->n);
-		doc_each(c, d)
-		{
+		doc_each (c, d) {
 			lua_pushlstring(L, c->key.p, c->key.n);
 			push_doc(L, c, depth + 1);
 			lua_rawset(L, -3);
@@ -147,7 +145,8 @@ int metadata_route(lua_State *L)
 	obj_arg(L, OBJ_HANDLE);
 	if (run_now->kind == LEG_REQUEST && !(run_now->have >> PLACE_METADATA & 1))
 		exch_route(
-			run_now->ex); /* a first look chooses the route anew when fields have changed */
+			/* a first look chooses the route anew when fields have changed */
+			run_now->ex);
 	return push_metadata(L, PLACE_METADATA, METADATA_ROUTE);
 }
 

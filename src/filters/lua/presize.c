@@ -102,8 +102,7 @@ static void skip(struct cursor *c, size_t n)
 static bool open_dump(const struct bytes *b, struct cursor *c, bool *stripped)
 {
 	*c = (struct cursor){b->p, b->p + b->n, false};
-	bool ours = byte(c) == 0x1b && byte(c) == 'L' && byte(c) == 'J' &&
-		    byte(c) == DUMP_VERSION;
+	bool ours = byte(c) == 0x1b && byte(c) == 'L' && byte(c) == 'J' && byte(c) == DUMP_VERSION;
 	size_t flags = number(c);
 	*stripped = flags & 2;
 	if (!*stripped)

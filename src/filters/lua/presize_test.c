@@ -26,7 +26,8 @@ static const struct {
 	{"return 1", 0},
 	/* upvalues, varargs, closures, errors with their lines */
 	{"local t = {} local function put(k) t[k] = k end for i = 1, 3 do put(i) end return #t", 0},
-	{"local function f(...) local t = {} for i = 1, select('#', ...) do t[i] = (select(i, ...)) "
+	{"local function f(...) local t = {} for i = 1, select('#', ...) do t[i] = (select(i, "
+	 "...)) "
 	 "end return table.concat(t) end return f('a', 'b', 'c')",
 	 1},
 	{"local t = {}\nfor i = 1, 3 do\nt[i] = i\nend\nlocal ok, e = pcall(function()\nerror('x') "

@@ -205,7 +205,8 @@ static struct str *read_list(struct compile *c, const struct doc *cfg, const cha
 		return NULL;
 	struct str *list = arena_alloc(c->arena, d->n * sizeof *list);
 	if (list)
-		doc_each(e, d) list[(*n)++] = e->text;
+		doc_each (e, d)
+			list[(*n)++] = e->text;
 	return list;
 }
 
@@ -316,8 +317,7 @@ static bool read_named(struct compile *c, struct shared *sh, const struct doc *m
 	if (!f->named)
 		return false;
 	bool ok = true;
-	doc_each(d, map)
-	{
+	doc_each (d, map) {
 		struct str source, path;
 		const struct script *s =
 			read_source(c, d, &source, &path)

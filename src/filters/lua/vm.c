@@ -69,10 +69,10 @@ static int setup(lua_State *L)
 	stats_obj_methods(L);
 	crypto_methods(L);
 	libs_open(L, vm);
-	luaJIT_setmode(
-		L, 0,
-		LUAJIT_MODE_ENGINE |
-			LUAJIT_MODE_OFF); /* guard.c says why; the library "jit" had switched it on */
+	luaJIT_setmode(L, 0,
+		       LUAJIT_MODE_ENGINE |
+			       /* guard.c says why; the library "jit" had switched it on */
+			       LUAJIT_MODE_OFF);
 	lua_gc(L, LUA_GCSETPAUSE, ROOMY);
 	presize_learn(L, &vm->presize);
 	make_start(L, vm);
