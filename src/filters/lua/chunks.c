@@ -1,11 +1,9 @@
 /* src/filters/lua/chunks.c: bodyChunks() (lua-filter.md 5.2).
  *
  * Two ways. A body that lies here whole when the loop starts is walked in place while the head is
- * still held, so that what the
- * script writes gets a truthful length; so is one whose announced length is small, once it has
- * come, when the script's text
- * speaks of setBytes. Any other body streams: the head goes on, run.c hands over one batch after
- * the other, and a message whose
+ * still held, so that what the script writes gets a truthful length; so is one whose announced
+ * length is small, once it has come, when the script's text speaks of setBytes. Any other body
+ * streams: the head goes on, run.c hands over one batch after the other, and a message whose
  * length is announced is sent chunked when the script may write (10.6: what was announced and what
  * is sent must never differ).
  */

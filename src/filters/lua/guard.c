@@ -1,26 +1,24 @@
 /* src/filters/lua/guard.c: processor time of scripts (robustness.md L1).
  *
  * Each VM has a timer on its thread's processor time: nothing is armed or asked per run. The
- * handler, on that thread, looks
- * whether the same run was there at the last tick; after enough ticks it sets a count hook, which
- * stays set until control is back in C and ends the coroutine before its next instruction.
+ * handler, on that thread, looks whether the same run was there at the last tick; after enough
+ * ticks it sets a count hook, which stays set until control is back in C and ends the coroutine
+ * before its next instruction.
  *
- * It ends it by a yield that nobody resumes: pcall does not see it, and ten thousand of them on the
- * stack cost nothing, where an error would be caught and raised again ten thousand times (a
- * microsecond each: the unwinder's). Below a function of ours that calls back (gsub, sort) there is
- * no yielding: there the hook raises an error, and should that last, it leaves by longjmp and the VM
- * is given up (vm->broken). It may, for at a hook nothing is half done and no lock is held.
+ * It ends it by a yield that nobody resumes: pcall does not see it, and ten thousand of them on
+ * the stack cost nothing, where an error would be caught and raised again ten thousand times (a
+ * microsecond each: the unwinder's). Below a function of ours that calls back (gsub, sort) there
+ * is no yielding: there the hook raises an error, and should that last, it leaves by longjmp and
+ * the VM is given up (vm->broken). It may, for at a hook nothing is half done and no lock is held.
  *
  * Functions of ours that loop in C look at the flag themselves (guard_check).
  *
  * The compiler is off. Debian's LuaJIT ends the process when an allocation is refused inside
- * compiled code (lj_err_mem reads
- * the frame of the last C call, which by then may be anything; later versions take it from the
- * trace): with a memory limit
- * that is within every script's reach. lua_test.c has the script ("kept[#kept + 1] = {i}" in a
- * loop). Scripts that call the API
- * run no slower for it (bench/lua_bench.c); hooks stop everything, on any number of threads; and
- * nothing needs executable memory.
+ * compiled code (lj_err_mem reads the frame of the last C call, which by then may be anything;
+ * later versions take it from the trace): with a memory limit that is within every script's reach.
+ * lua_test.c has the script ("kept[#kept + 1] = {i}" in a loop). Scripts that call the API run no
+ * slower for it (bench/lua_bench.c); hooks stop everything, on any number of threads; and nothing
+ * needs executable memory.
  */
 #include "base/mem.h"
 #include "base/must.h"

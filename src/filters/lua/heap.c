@@ -147,9 +147,8 @@ static void piece_free(struct heap *h, void *p, size_t n)
 	mem_free(MEM_LUA, b);
 }
 
-/* Making smaller never fails: then the piece stays as large as it was (and, when Lua later gives it
- * back as a small one, it
- * becomes one; its own memory goes with the heap). */
+/* Making smaller never fails: then the piece stays as large as it was (and, when Lua later gives
+ * it back as a small one, it becomes one; its own memory goes with the heap). */
 static void *resize(struct heap *h, void *p, size_t old, size_t n)
 {
 	bool small = in_blocks(h, p, old);

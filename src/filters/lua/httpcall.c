@@ -1,9 +1,8 @@
 /* src/filters/lua/httpcall.c: httpCall() (lua-filter.md 6).
  *
- * A call has its own arena: it may outlive the exchange (asynchronous). Events of the upstream only
- * mark; a task takes them up
- * in phase 3. A synchronous call belongs to a run; when the exchange ends first, the run cancels
- * it.
+ * A call has its own arena: it may outlive the exchange (asynchronous). Events of the upstream
+ * only mark; a task takes them up in phase 3. A synchronous call belongs to a run; when the
+ * exchange ends first, the run cancels it.
  */
 #include "base/mem.h"
 #include "base/must.h"

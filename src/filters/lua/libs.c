@@ -2,9 +2,8 @@
  * L4).
  *
  * Every script gets its own table of globals and its own copies of the library tables. Written in
- * Lua where that is short;
- * the functions made here share an empty, sealed environment, so that getfenv cannot lead from one
- * script to another.
+ * Lua where that is short; the functions made here share an empty, sealed environment, so that
+ * getfenv cannot lead from one script to another.
  */
 #include "base/must.h"
 #include "filters/lua/lua_int.h"

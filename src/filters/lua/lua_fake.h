@@ -1,8 +1,8 @@
 /* src/filters/lua/lua_fake.h
  *
  * For lua_test.c and bench/lua_bench.c: the real exchange between a scripted client and a scripted
- * origin (a terminal filter),
- * and calls (upstream/call.h) whose answers the test writes. No sockets.
+ * origin (a terminal filter), and calls (upstream/call.h) whose answers the test writes. No
+ * sockets.
  */
 #pragma once
 #include "base/hash.h"

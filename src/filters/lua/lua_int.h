@@ -507,10 +507,9 @@ int pattern_sort(lua_State *L);
 /* NULL: no memory or no timer; then no script runs. */
 struct guard *guard_new(struct vm *vm);
 void guard_free(struct guard *g);
-/* lua_resume, and its result, with that much processor time; nests. GUARD_STOPPED: it was too much,
- * guard_text says where it
- * was, and the coroutine must not be used again, but for a traceback, and not even that when the VM
- * is broken. */
+/* lua_resume, and its result, with that much processor time; nests. GUARD_STOPPED: it was too
+ * much, guard_text says where it was, and the coroutine must not be used again, but for a
+ * traceback, and not even that when the VM is broken. */
 enum { GUARD_STOPPED = 100, GUARD_GONE, GUARD_TEXT = 160 };
 int guard_resume(struct vm *vm, lua_State *co, int nargs, uint64_t limit_us);
 const char *guard_text(const struct vm *vm);

@@ -1,7 +1,6 @@
 /* src/filters/lua/metadata_obj.c: metadata(), filterContext(), virtualHost(), route() and
- * dynamicMetadata() (lua-filter.md
- * 4.4, 4.5). Static metadata are documents of the model; dynamic metadata are values in the
- * exchange's arena. */
+ * dynamicMetadata() (lua-filter.md 4.4, 4.5). Static metadata are documents of the model; dynamic
+ * metadata are values in the exchange's arena. */
 #include "filters/lua/lua_int.h"
 #include <stdio.h>
 

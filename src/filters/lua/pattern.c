@@ -1,10 +1,8 @@
 /* src/filters/lua/pattern.c: string.find, match, gmatch, gsub and table.sort.
  *
  * LuaJIT's own run in C, where no hook stops them: twelve ".-" in a row, or an order that is
- * quicksort's worst case, hold the
- * worker for minutes. These count their steps and look at the clock's flag (guard_check). The
- * patterns are those of the Lua 5.1
- * manual, 5.4.1, with %g and %f.
+ * quicksort's worst case, hold the worker for minutes. These count their steps and look at the
+ * clock's flag (guard_check). The patterns are those of the Lua 5.1 manual, 5.4.1, with %g and %f.
  */
 #include "filters/lua/lua_int.h"
 #include <ctype.h>

@@ -1,6 +1,6 @@
-/* src/filters/lua/shared.c: the module "postern.shared": values that all scripts of all workers may
- * share. Bounded; what was not
- * touched for longest goes first. One lock for the process, held for one operation. */
+/* src/filters/lua/shared.c: the module "postern.shared": values that all scripts of all workers
+ * may share. Bounded; what was not touched for longest goes first. One lock for the process, held
+ * for one operation. */
 #include "base/map.h"
 #include "base/mem.h"
 #include "filters/lua/lua_int.h"

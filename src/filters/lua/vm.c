@@ -290,8 +290,7 @@ static void sweep(struct vm *vm)
 /* --- garbage --- */
 
 /* Marking what is alive costs the same each time: with little alive it is done seldom (some
- * megabytes of garbage), with much
- * early enough that garbage alone never meets a run's limit. */
+ * megabytes of garbage), with much early enough that garbage alone never meets a run's limit. */
 void vm_tune(struct vm *vm)
 {
 	if (vm->collect_late)
