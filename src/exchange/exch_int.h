@@ -44,7 +44,6 @@ void reply_direct(struct exchange *ex, unsigned status, struct str text, const c
 /* leg.c, exchange.c */
 bool gather_overflow(struct exchange *ex, enum leg_kind k);
 /* route.c */
-void route_forget(struct exchange *ex);
 
 /* access_log.c */
 void access_log_write(struct exchange *ex);

@@ -471,6 +471,18 @@ static void fire(struct timer *t)
 	exch_run_later(ex);
 }
 
+void exch_addr_set(struct exch_addr *to, const struct sockaddr *sa)
+{
+	if (!sa)
+		return;
+	if (sa->sa_family == AF_INET)
+		memcpy(&to->in4, sa, sizeof to->in4);
+	else if (sa->sa_family == AF_INET6)
+		memcpy(&to->in6, sa, sizeof to->in6);
+	else
+		to->sa.sa_family = sa->sa_family;
+}
+
 void exch_tunnel(struct exchange *ex)
 {
 	ex->tunnel = true;

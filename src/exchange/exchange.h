@@ -331,6 +331,8 @@ void exch_take_over(struct exchange *ex, const struct filter_cfg *self);
 /* An interim answer (1xx): copied; dropped unless the client speaks 1.1 or 2 and no response
  * hook may still choose another. */
 void exch_interim(struct exchange *ex, const struct head *h);
+/* Notes where an origin is; sa NULL: stays as it is. */
+void exch_addr_set(struct exch_addr *to, const struct sockaddr *sa);
 /* 101: from now on raw bytes both ways (the answer's head still passes the response filters). */
 void exch_tunnel(struct exchange *ex);
 

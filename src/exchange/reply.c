@@ -25,29 +25,6 @@ static void stop_terminal(struct exchange *ex)
 	give_up_source(ex, NULL);
 }
 
-/* As Envoy: the bare type or application/grpc+x; parameters make it another. */
-static bool is_grpc(const struct head *h)
-{
-	struct str t = head_value(h, FIELD_CONTENT_TYPE);
-	return str_starts(t, STR("application/grpc")) && (t.n == 16 || t.p[16] == '+');
-}
-
-/* gRPC status for an HTTP status, as Envoy maps it. */
-static const char *grpc_status(unsigned status)
-{
-	switch (status) {
-	case 400: return "13";
-	case 401: return "16";
-	case 403: return "7";
-	case 404: return "12";
-	case 429:
-	case 502:
-	case 503:
-	case 504: return "14";
-	default: return "2";
-	}
-}
-
 void exch_map_reply(struct exchange *ex, unsigned *status, struct str *text, struct str *type)
 {
 	const struct hcm_cfg *c = ex->hcm;
@@ -94,11 +71,11 @@ static bool fill_reply(struct exchange *ex, unsigned status, struct str text, st
 		return false;
 	if (ex->hcm->nlocal_replies || ex->hcm->local_body)
 		exch_map_reply(ex, &status, &text, &type);
-	if (ex->req.begun && is_grpc(&ex->req.head) &&
+	if (ex->req.begun && head_is_grpc(&ex->req.head) &&
 	    status != 426) { /* gRPC is not spoken over HTTP/1.0 */
 		if (!head_set_status(h, 200) ||
 		    !head_add_id(h, FIELD_CONTENT_TYPE, STR("application/grpc")) ||
-		    !head_add_id(h, FIELD_GRPC_STATUS, str_of(grpc_status(status))))
+		    !head_add_id(h, FIELD_GRPC_STATUS, str_of(grpc_status_of(status))))
 			return false;
 		if (text.n && !head_add_id(h, FIELD_GRPC_MESSAGE, text))
 			return false;

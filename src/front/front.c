@@ -153,11 +153,7 @@ static bool socket_name(int fd, union sock_name *out)
 	    (u.any.ss_family != AF_INET && u.any.ss_family != AF_INET6))
 		return false;
 	*out = u.name;
-	if (u.any.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&u.name.in6.sin6_addr)) {
-		*out = (union sock_name){
-			.in4 = {.sin_family = AF_INET, .sin_port = u.name.in6.sin6_port}};
-		memcpy(&out->in4.sin_addr, &u.name.in6.sin6_addr.s6_addr[12], 4);
-	}
+	sock_name_unmap(out);
 	return true;
 }
 

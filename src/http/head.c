@@ -216,6 +216,33 @@ bool head_replace(struct head *h, struct str name, struct str value)
 	return id == FIELD_AUTHORITY ? head_add_id(h, id, value) : add(h, id, name, value);
 }
 
+/* The usual case: there is one field of that id, and it is no pseudo field. */
+static bool move_to_end(struct head *h, enum field_id id, struct str value)
+{
+	if (!head_has(h, id) || name_infos[id].flags & NAME_PSEUDO || value.n > UINT32_MAX)
+		return false;
+	unsigned i = h->pseudo, last = h->n - 1u;
+	while (h->f[i].id != id)
+		i++;
+	for (unsigned k = i + 1; k <= last; k++)
+		if (h->f[k].id == id)
+			return false;
+	struct field f = h->f[i];
+	memmove(&h->f[i], &h->f[i + 1], (last - i) * sizeof f);
+	f.value_p = value.p ? value.p : "";
+	f.value_n = (uint32_t)value.n;
+	h->f[last] = f;
+	return true;
+}
+
+bool head_replace_id(struct head *h, enum field_id id, struct str value)
+{
+	if (move_to_end(h, id, value))
+		return true;
+	head_remove_id(h, id);
+	return head_add_id(h, id, value);
+}
+
 bool head_set_id(struct head *h, enum field_id id, struct str value)
 {
 	if (id == FIELD_HOST && !h->is_response)
@@ -342,9 +369,57 @@ bool field_name_ok(struct str name)
 	return name.n && scan_while(name.p, name.p + name.n, SCAN_TOKEN) == name.p + name.n;
 }
 
+#define EACH(byte) (0x0101010101010101u * (byte))
+
+/* Of eight bytes, one below 0x20 or DEL. */
+static bool word_bad(uint64_t x)
+{
+	uint64_t low = (x - EACH(0x20)) & ~x, y = x ^ EACH(0x7f), del = (y - EACH(1)) & ~y;
+	return (low | del) & EACH(0x80);
+}
+
+static uint64_t load(const char *p, size_t n)
+{
+	uint64_t x = EACH(' ');
+	memcpy(&x, p, n);
+	return x;
+}
+
+/* No byte that needs a second look: quick for what nearly all values are. Reads nothing behind s. */
+static bool all_plain(struct str s)
+{
+	const char *p = s.p, *end = p + s.n;
+#if SCAN_SSE2
+	const __m128i most = _mm_set1_epi8(0x1f), del = _mm_set1_epi8(0x7f);
+	if (s.n >= 16) /* the last sixteen overlap those before */
+		for (;; p = end - p > 32 ? p + 16 : end - 16) {
+			__m128i x = _mm_loadu_si128((const __m128i *)p);
+			__m128i bad = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, most), x),
+						   _mm_cmpeq_epi8(x, del));
+			if (_mm_movemask_epi8(bad))
+				return false;
+			if (p == end - 16)
+				return true;
+		}
+#endif
+	for (; end - p >= 8; p += 8)
+		if (word_bad(load(p, 8)))
+			return false;
+	if (end - p >= 4) {
+		if (word_bad(load(p, 4)))
+			return false;
+		p += 4;
+	}
+	for (; p < end; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			return false;
+	return true;
+}
+
 bool field_value_ok(struct str value)
 {
-	return !value.n || scan_while(value.p, value.p + value.n, SCAN_VALUE) == value.p + value.n;
+	return !value.n || all_plain(value) ||
+	       scan_while(value.p, value.p + value.n, SCAN_VALUE) == value.p + value.n;
 }
 
 /* ":" port, or nothing. RFC 9110 7.2. */
@@ -423,6 +498,33 @@ enum method method_of(struct str s)
 	}
 #undef IS
 	return METHOD_OTHER;
+}
+
+bool method_is_bare(enum method m)
+{
+	return m == METHOD_GET || m == METHOD_HEAD || m == METHOD_DELETE || m == METHOD_TRACE ||
+	       m == METHOD_CONNECT;
+}
+
+bool head_is_grpc(const struct head *h)
+{
+	struct str t = head_value(h, FIELD_CONTENT_TYPE);
+	return str_starts(t, STR("application/grpc")) && (t.n == 16 || t.p[16] == '+');
+}
+
+const char *grpc_status_of(unsigned status)
+{
+	switch (status) {
+	case 400: return "13";
+	case 401: return "16";
+	case 403: return "7";
+	case 404: return "12";
+	case 429:
+	case 502:
+	case 503:
+	case 504: return "14";
+	default: return "2";
+	}
 }
 
 /* The IANA registry of status codes, as of RFC 9110 and its additions. */

@@ -95,6 +95,8 @@ unsigned head_remove_id(struct head *h, enum field_id id);
 void head_remove_at(struct head *h, unsigned index);
 /* All of src into dst (initialised here) with copies in a. */
 bool head_copy(struct head *dst, struct arena *a, const struct head *src);
+/* As head_replace, for a listed name. */
+bool head_replace_id(struct head *h, enum field_id id, struct str value);
 bool head_set_status(struct head *h, unsigned status);
 /* Joins the repeated fields of single-slot names by ",", as Envoy's header map does (lua-
  * filter.md 4.2). */
@@ -109,7 +111,14 @@ bool field_value_ok(struct str value);
 /* RFC 9110 4.2, 7.2: host [":" port], no userinfo; port <= 65535. */
 bool authority_ok(struct str a);
 enum method method_of(struct str s);
+/* Requests of this method need not say that they have no content (RFC 9110 8.6); the others say so, as
+ * Envoy's do. */
+bool method_is_bare(enum method m);
 /* "Not Found"; "" when unknown. */
 const char *status_text(unsigned status);
+/* Of type application/grpc or application/grpc+x, as Envoy sees it: parameters make it another. */
+bool head_is_grpc(const struct head *h);
+/* The grpc-status for an HTTP status (gRPC's http-grpc-status-mapping, as Envoy has it). */
+const char *grpc_status_of(unsigned status);
 /* Searches a comma list for a token, ignoring case and blanks. */
 bool list_has(struct str list, struct str token);

@@ -87,12 +87,6 @@ static bool path_matches(const struct route *r, const struct route_ask *ask)
 	return false;
 }
 
-static bool is_grpc(const struct head *h)
-{
-	struct str t = head_value(h, FIELD_CONTENT_TYPE);
-	return t.p && str_starts(t, STR("application/grpc")) && (t.n == 16 || t.p[16] == '+');
-}
-
 static bool tls_matches(const struct route *r, const struct route_ask *ask)
 {
 	if (r->tls_presented_set && (ask->tls && ask->cert_presented) != r->tls_presented)
@@ -106,7 +100,7 @@ static __attribute__((noinline)) bool rest_matches(const struct route *r,
 {
 	if (r->fraction_of && ask->random % r->fraction_of >= r->fraction)
 		return false;
-	if (r->grpc_only && !is_grpc(ask->head))
+	if (r->grpc_only && !head_is_grpc(ask->head))
 		return false;
 	if (r->tls_known && !tls_matches(r, ask))
 		return false;

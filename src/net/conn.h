@@ -125,6 +125,8 @@ bool conn_open(const struct conn *c);
  * IPv4. */
 bool conn_local(const struct conn *c, union sock_name *out);
 bool conn_peer(const struct conn *c, union sock_name *out);
+/* Turns an IPv4 address mapped into IPv6 into an IPv4 one. */
+void sock_name_unmap(union sock_name *n);
 /* "127.0.0.1:80", "[::1]:80", "unix"; returns bytes written (no NUL). out has 64 bytes. */
 size_t sock_name_text(const struct sockaddr *sa, char *out);
 /* Before a pooled connection carries a request: nothing has arrived, not even FIN (recv MSG_PEEK). TLS's own messages do not

@@ -4,5 +4,3 @@
 
 /* Fills in c->failure for a connection that was established: who it is to decides the kind. */
 void conn_lost(struct conn *c, int err, const char *step);
-/* Turns an IPv4 address mapped into IPv6 into an IPv4 one. */
-void sock_name_unmap(union sock_name *n);

@@ -631,25 +631,13 @@ static void hold(struct fb *fb)
 	exch_hold_answer(ex, long_one ? 0 : want);
 }
 
-static void note_address(struct exch_addr *to, const struct sockaddr *sa)
-{
-	if (!sa)
-		return;
-	if (sa->sa_family == AF_INET)
-		memcpy(&to->in4, sa, sizeof to->in4);
-	else if (sa->sa_family == AF_INET6)
-		memcpy(&to->in6, sa, sizeof to->in6);
-	else
-		to->sa.sa_family = sa->sa_family;
-}
-
 static void note_origin(struct exchange *ex, const struct call *c)
 {
 	ex->upstream_first_us = c->first_byte_us;
 	ex->upstream_done_us = c->last_byte_us;
 	ex->upstream_cluster = c->cluster;
-	note_address(&ex->upstream_peer, c->peer);
-	note_address(&ex->upstream_local, c->local);
+	exch_addr_set(&ex->upstream_peer, c->peer);
+	exch_addr_set(&ex->upstream_local, c->local);
 	if (c->failure_text)
 		ex->upstream_failure = str_of(c->failure_text);
 }

@@ -2,9 +2,6 @@
  * of trailers. */
 #include "base/must.h"
 #include "filters/lua/lua_int.h"
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 enum { NAME_MOST = 1024 };
 
@@ -125,56 +122,9 @@ struct str headers_checked_name(lua_State *L, struct str name, const struct head
 	return (struct str){lower(p, name), name.n};
 }
 
-#define EACH(byte) (0x0101010101010101u * (byte))
-
-/* Of eight bytes, one below 0x20 or DEL. */
-static bool word_bad(uint64_t x)
-{
-	uint64_t low = (x - EACH(0x20)) & ~x, y = x ^ EACH(0x7f), del = (y - EACH(1)) & ~y;
-	return (low | del) & EACH(0x80);
-}
-
-static uint64_t load(const char *p, size_t n)
-{
-	uint64_t x = EACH(' ');
-	memcpy(&x, p, n);
-	return x;
-}
-
-/* No byte that needs a second look: quick for what nearly all values are. */
-static bool all_plain(struct str s)
-{
-	const char *p = s.p, *end = p + s.n;
-#ifdef __SSE2__
-	const __m128i most = _mm_set1_epi8(0x1f), del = _mm_set1_epi8(0x7f);
-	if (s.n >= 16) /* the last sixteen overlap those before */
-		for (;; p = end - p > 32 ? p + 16 : end - 16) {
-			__m128i x = _mm_loadu_si128((const __m128i *)p);
-			__m128i bad = _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, most), x),
-						   _mm_cmpeq_epi8(x, del));
-			if (_mm_movemask_epi8(bad))
-				return false;
-			if (p == end - 16)
-				return true;
-		}
-#endif
-	for (; end - p >= 8; p += 8)
-		if (word_bad(load(p, 8)))
-			return false;
-	if (end - p >= 4) {
-		if (word_bad(load(p, 4)))
-			return false;
-		p += 4;
-	}
-	for (; p < end; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			return false;
-	return true;
-}
-
 void headers_check_value(lua_State *L, struct str name, struct str value)
 {
-	if (__builtin_expect(!all_plain(value), 0) && !field_value_ok(value)) {
+	if (__builtin_expect(!field_value_ok(value), 0)) {
 		lua_pushlstring(L, name.p, name.n);
 		luaL_error(L, "invalid header value for: %s", lua_tostring(L, -1));
 	}
@@ -268,6 +218,29 @@ static int get_num_values(lua_State *L)
 	return 1;
 }
 
+/* One slot for all: the new value behind the old one. */
+static struct str joined(lua_State *L, struct head *h, const struct field *f, struct str value)
+{
+	size_t n = (size_t)f->value_n + 1 + value.n;
+	char *p = arena_alloc(h->arena, n);
+	if (!p)
+		obj_no_memory(L);
+	memcpy(p, f->value_p, f->value_n);
+	p[f->value_n] = ',';
+	memcpy(p + f->value_n + 1, value.p, value.n);
+	return (struct str){p, n};
+}
+
+/* In the place of f, or as one more (f NULL). */
+static void put(lua_State *L, struct head *h, enum field_id id, struct str name,
+		const struct field *f, struct str value)
+{
+	if (f    ? !head_set_id(h, id, value)
+	    : id ? !head_add_id(h, id, value)
+		 : !head_add_other(h, name, value))
+		obj_no_memory(L);
+}
+
 static int add(lua_State *L)
 {
 	struct obj *o = obj_arg(L, OBJ_HEADERS);
@@ -277,42 +250,8 @@ static int add(lua_State *L)
 	name = headers_checked_name(L, name, h, &id);
 	headers_check_value(L, name, value);
 	struct field *f = name_infos[id].flags & single_flags(h) ? head_get(h, id) : NULL;
-	struct str v = obj_copy_to(L, h->arena, value);
-	bool ok;
-	if (f) { /* one slot: the values join */
-		size_t n = (size_t)f->value_n + 1 + v.n;
-		char *p = arena_alloc(h->arena, n);
-		if (!p)
-			obj_no_memory(L);
-		memcpy(p, f->value_p, f->value_n);
-		p[f->value_n] = ',';
-		memcpy(p + f->value_n + 1, v.p, v.n);
-		ok = head_set_id(h, id, (struct str){p, n});
-	} else {
-		ok = id ? head_add_id(h, id, v) : head_add_other(h, name, v);
-	}
-	if (!ok)
-		obj_no_memory(L);
+	put(L, h, id, name, f, f ? joined(L, h, f, value) : obj_copy_to(L, h->arena, value));
 	return 0;
-}
-
-/* The usual case of replace: there is one field of that name, and it is no pseudo field. */
-static bool move_to_end(struct head *h, enum field_id id, struct str value)
-{
-	if (!head_has(h, id) || name_infos[id].flags & NAME_PSEUDO)
-		return false;
-	unsigned i = h->pseudo, last = h->n - 1u;
-	while (h->f[i].id != id)
-		i++;
-	for (unsigned k = i + 1; k <= last; k++)
-		if (h->f[k].id == id)
-			return false;
-	struct field f = h->f[i];
-	memmove(&h->f[i], &h->f[i + 1], (last - i) * sizeof f);
-	f.value_p = value.p;
-	f.value_n = (uint32_t)value.n;
-	h->f[last] = f;
-	return true;
 }
 
 static int replace(lua_State *L)
@@ -324,18 +263,9 @@ static int replace(lua_State *L)
 	name = headers_checked_name(L, name, h, &id);
 	headers_check_value(L, name, value);
 	struct str v = obj_copy_to(L, h->arena, value);
-	bool ok;
 	if (id == FIELD_STATUS) /* the phrase was that of another status */
 		h->reason = (struct str){NULL, 0};
-	if (id && move_to_end(h, id, v)) {
-		ok = true;
-	} else if (id) {
-		head_remove_id(h, id);
-		ok = head_add_id(h, id, v);
-	} else {
-		ok = head_replace(h, name, v);
-	}
-	if (!ok)
+	if (id ? !head_replace_id(h, id, v) : !head_replace(h, name, v))
 		obj_no_memory(L);
 	return 0;
 }
@@ -350,9 +280,9 @@ static int remove_all(lua_State *L)
 		head_remove(h, name);
 		return 0;
 	}
+	/* asks for chunked, also for a body the script has set */
 	if (id == FIELD_CONTENT_LENGTH && h == run_now->head)
-		run_now->leg->size_fixed =
-			false; /* asks for chunked, also for a body the script has set */
+		run_now->leg->size_fixed = false;
 	head_remove_id(h, id);
 	return 0;
 }
@@ -422,10 +352,8 @@ int headers_handle_trailers(lua_State *L)
 		return 1;
 	}
 	run_may_yield(L);
-	if (!r->continued &&
-	    exch_gathered(
-		    r->ex,
-		    (enum leg_kind)r->kind)) { /* here already; Envoy would have let the head go */
+	/* here already; Envoy would have let the head go */
+	if (!r->continued && exch_gathered(r->ex, (enum leg_kind)r->kind)) {
 		r->continued = r->saw_body = r->end_stream = true;
 		headers_push_trailers(L);
 		return 1;
@@ -445,21 +373,9 @@ static void add_pair(lua_State *L, struct head *h, enum field_id id, struct str 
 	headers_check_value(L, name, value);
 	if (call && id == FIELD_TE && !str_ieq(str_trim(value), STR("trailers")))
 		return;
-	struct str v = obj_copy_to(L, h->arena, value);
 	struct field *f = name_infos[id].flags & single_flags(h) ? head_get(h, id) : NULL;
-	if (f && !(name_infos[id].flags & NAME_PSEUDO)) {
-		char *p = arena_alloc(h->arena, f->value_n + 1 + v.n);
-		if (!p)
-			obj_no_memory(L);
-		memcpy(p, f->value_p, f->value_n);
-		p[f->value_n] = ',';
-		memcpy(p + f->value_n + 1, v.p, v.n);
-		f->value_n += 1 + (uint32_t)v.n;
-		f->value_p = p;
-		return;
-	}
-	if (f ? !head_set_id(h, id, v) : id ? !head_add_id(h, id, v) : !head_add_other(h, name, v))
-		obj_no_memory(L);
+	bool joins = f && !(name_infos[id].flags & NAME_PSEUDO);
+	put(L, h, id, name, f, joins ? joined(L, h, f, value) : obj_copy_to(L, h->arena, value));
 }
 
 static _Noreturn void bad_value(lua_State *L)
@@ -505,13 +421,8 @@ static bool add_usual(lua_State *L, struct head *h, struct str name)
 		return false;
 	struct str value;
 	value.p = lua_tolstring(L, -1, &value.n);
-	if (!all_plain(value))
-		return false;
-	char *p = arena_alloc(h->arena, value.n ? value.n : 1);
-	if (!p)
-		obj_no_memory(L);
-	if (!head_add_id(h, id, (struct str){memcpy(p, value.p, value.n), value.n}))
-		obj_no_memory(L);
+	headers_check_value(L, name, value);
+	put(L, h, id, name, NULL, obj_copy_to(L, h->arena, value));
 	return true;
 }
 

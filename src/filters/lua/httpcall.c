@@ -265,9 +265,7 @@ int httpcall_handle(lua_State *L)
 	if (!most)
 		most = TIMEOUT_MOST_US;
 	enum method m = (enum method)c->head.method;
-	/* As Envoy's codec: only these go without a length when there is no body. */
-	bool announced = has_body || !(m == METHOD_GET || m == METHOD_HEAD || m == METHOD_DELETE ||
-				       m == METHOD_TRACE || m == METHOD_CONNECT);
+	bool announced = has_body || !method_is_bare(m);
 	struct chain bytes = {0};
 	if (body.n && !chain_copy(&bytes, body.p, body.n))
 		obj_no_memory(L);

@@ -142,10 +142,9 @@ static int push_metadata(lua_State *L, enum obj_place place, enum metadata_of wh
 int metadata_route(lua_State *L)
 {
 	obj_arg(L, OBJ_HANDLE);
+	/* a first look chooses the route anew when fields have changed */
 	if (run_now->kind == LEG_REQUEST && !(run_now->have >> PLACE_METADATA & 1))
-		exch_route(
-			/* a first look chooses the route anew when fields have changed */
-			run_now->ex);
+		exch_route(run_now->ex);
 	return push_metadata(L, PLACE_METADATA, METADATA_ROUTE);
 }
 
@@ -236,8 +235,8 @@ static struct value *map_of(lua_State *L, int at, unsigned depth)
 				"unexpected type %s in table key (only string keys are supported)",
 				luaL_typename(L, -2));
 		key.p = lua_tolstring(L, -2, &key.n);
-		if (lua_type(L, -1) ==
-		    LUA_TSTRING) { /* what nearly all are: key, value and node in one piece */
+		/* what nearly all are: key, value and node in one piece */
+		if (lua_type(L, -1) == LUA_TSTRING) {
 			struct str s;
 			s.p = lua_tolstring(L, -1, &s.n);
 			enum field_id id = obj_known_name(key.p); /* very often it is a header's */

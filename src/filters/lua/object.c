@@ -132,8 +132,8 @@ void obj_methods(lua_State *L, enum obj_kind kind, const luaL_Reg *methods)
 		lua_pushcclosure(L, m->func, 2);
 		lua_setfield(L, -2, m->name);
 	}
-	for (const luaL_Reg *m = handle_log_methods; m->name;
-	     m++) { /* one function for all kinds */
+	/* one function for all kinds */
+	for (const luaL_Reg *m = handle_log_methods; m->name; m++) {
 		lua_pushvalue(L, 1);
 		lua_pushvalue(L, 2);
 		lua_pushinteger(L, (lua_Integer)kind);

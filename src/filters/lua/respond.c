@@ -3,28 +3,6 @@
 #include "filters/lua/lua_int.h"
 #include <stdio.h>
 
-static bool is_grpc(const struct head *h)
-{
-	struct str t = head_value(h, FIELD_CONTENT_TYPE);
-	return str_starts(t, STR("application/grpc")) && (t.n == 16 || t.p[16] == '+');
-}
-
-/* As Envoy maps it. */
-static const char *grpc_status(unsigned status)
-{
-	switch (status) {
-	case 400: return "13";
-	case 401: return "16";
-	case 403: return "7";
-	case 404: return "12";
-	case 429:
-	case 502:
-	case 503:
-	case 504: return "14";
-	default: return "2";
-	}
-}
-
 /* grpc-message is percent-encoded (gRPC over HTTP/2, Responses). */
 static struct str grpc_message(lua_State *L, struct arena *a, struct str s)
 {
@@ -74,11 +52,11 @@ static void fill(lua_State *L, struct run *r, unsigned status, struct str body)
 	bool ok;
 	if ((ex->hcm->nlocal_replies || ex->hcm->local_body) && r->kind == LEG_REQUEST)
 		map(L, r, &status, &body);
-	if (is_grpc(&ex->req.head)) {
+	if (head_is_grpc(&ex->req.head)) {
 		head_remove_id(h, FIELD_CONTENT_TYPE);
 		ok = head_set_status(h, 200) &&
 		     head_add_id(h, FIELD_CONTENT_TYPE, STR("application/grpc")) &&
-		     head_set_id(h, FIELD_GRPC_STATUS, str_of(grpc_status(status)));
+		     head_set_id(h, FIELD_GRPC_STATUS, str_of(grpc_status_of(status)));
 		if (ok && body.n)
 			ok = head_set_id(h, FIELD_GRPC_MESSAGE, grpc_message(L, &ex->arena, body));
 		if (!ok)

@@ -69,10 +69,8 @@ static int setup(lua_State *L)
 	stats_obj_methods(L);
 	crypto_methods(L);
 	libs_open(L, vm);
-	luaJIT_setmode(L, 0,
-		       LUAJIT_MODE_ENGINE |
-			       /* guard.c says why; the library "jit" had switched it on */
-			       LUAJIT_MODE_OFF);
+	/* guard.c says why; the library "jit" had switched it on */
+	luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
 	lua_gc(L, LUA_GCSETPAUSE, ROOMY);
 	presize_learn(L, &vm->presize);
 	make_start(L, vm);
@@ -442,8 +440,8 @@ void vm_recover(struct vm *vm, bool late)
 {
 	size_t much = vm->heap.limit - vm->heap.limit / 8;
 	vm->heap.hit = vm->collect_late = false;
-	if (vm->heap.used <=
-	    much) { /* the run's own limit: the collector will find what it leaves */
+	/* the run's own limit: the collector will find what it leaves */
+	if (vm->heap.used <= much) {
 		lua_gc(vm->L, LUA_GCRESTART, 0);
 		return;
 	}

@@ -426,14 +426,6 @@ static enum verdict answer_here(struct exchange *ex, const struct route *r)
 	return v;
 }
 
-/* Methods whose requests need not say that they have no content (RFC 9110 8.6); the others say
- * so, as Envoy's do. */
-static bool bodiless(enum method m)
-{
-	return m == METHOD_GET || m == METHOD_HEAD || m == METHOD_DELETE || m == METHOD_TRACE ||
-	       m == METHOD_CONNECT;
-}
-
 static bool open_call(struct exchange *ex, struct router *rt, uint64_t timeout)
 {
 	const struct route *r = ex->route;
@@ -449,7 +441,7 @@ static bool open_call(struct exchange *ex, struct router *rt, uint64_t timeout)
 		.head = &leg->head,
 		.arena = &ex->arena,
 		.ended = ended,
-		.length = ended && bodiless(leg->head.method) &&
+		.length = ended && method_is_bare(leg->head.method) &&
 					  !head_has(&leg->head, FIELD_CONTENT_LENGTH)
 				  ? -1
 				  : leg_framing(leg),
@@ -489,26 +481,14 @@ static enum verdict router_request(struct exchange *ex, const struct filter_cfg 
 	return GO_ON;
 }
 
-static void note_address(struct exch_addr *to, const struct sockaddr *sa)
-{
-	if (!sa)
-		return;
-	if (sa->sa_family == AF_INET)
-		memcpy(&to->in4, sa, sizeof to->in4);
-	else if (sa->sa_family == AF_INET6)
-		memcpy(&to->in6, sa, sizeof to->in6);
-	else
-		to->sa.sa_family = sa->sa_family;
-}
-
 static void note_origin(struct exchange *ex, const struct call *c)
 {
 	ex->attempts = c->attempts;
 	ex->upstream_first_us = c->first_byte_us;
 	ex->upstream_done_us = c->last_byte_us;
 	ex->upstream_cluster = c->cluster;
-	note_address(&ex->upstream_peer, c->peer);
-	note_address(&ex->upstream_local, c->local);
+	exch_addr_set(&ex->upstream_peer, c->peer);
+	exch_addr_set(&ex->upstream_local, c->local);
 	if (c->failure_text)
 		ex->upstream_failure = str_of(c->failure_text);
 }
