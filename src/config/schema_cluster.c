@@ -108,7 +108,7 @@ static const struct schema_field thresholds_fields[] = {
 	F(3, max_pending_requests, TYPE(UINT32), WRAP),
 	F(4, max_requests, TYPE(UINT32), WRAP),
 	F(5, max_retries, TYPE(UINT32), WRAP),
-	F(6, track_remaining, TYPE(BOOL)),
+	F(6, track_remaining, TYPE(BOOL), HARMLESS("there are no gauges of what remains")),
 	F(7, max_connection_pools, TYPE(UINT32), WRAP,
 	  HARMLESS("there is one pool for each worker and endpoint")),
 	F(8, retry_budget, MSG(retry_budget)),

@@ -117,7 +117,8 @@ static const struct schema_field downstream_tls_fields[] = {
 	F(6, session_timeout, TYPE(DURATION)),
 	F(7, disable_stateless_session_resumption, TYPE(BOOL), ONEOF(1)),
 	F(8, ocsp_staple_policy, ENUM(e_ocsp_staple_policy), REFUSED("there is no OCSP stapling")),
-	F(9, full_scan_certs_on_sni_mismatch, TYPE(BOOL), WRAP),
+	F(9, full_scan_certs_on_sni_mismatch, TYPE(BOOL), WRAP,
+	  HARMLESS("which certificate serves an unknown name stays the same")),
 	F(10, disable_stateful_session_resumption, TYPE(BOOL)),
 	F(11, prefer_client_ciphers, TYPE(BOOL), REFUSED("")),
 	END};

@@ -511,7 +511,8 @@ static void adopt(struct front *f, const struct sockets *s)
 	for (unsigned i = 0; i < m->nlisteners; i++) {
 		const struct listener_cfg *l = m->listeners[i];
 		for (unsigned k = 0; k < l->naddresses; k++) {
-			int fd = sockets_fd(s, l, k, f->env->worker);
+			/* another listener may be bound to the address of one that is not */
+			int fd = l->bind_to_port ? sockets_fd(s, l, k, f->env->worker) : -1;
 			struct accepting *a = f->accepting;
 			if (fd < 0)
 				continue;

@@ -201,7 +201,7 @@ struct sockets *sockets_open(const struct model *m, unsigned workers, struct soc
 	for (unsigned i = 0; i < m->nlisteners; i++)
 		for (unsigned k = 0; k < m->listeners[i]->naddresses; k++) {
 			const struct listener_cfg *l = m->listeners[i];
-			unsigned n = l->is_admin ? 1 : workers;
+			unsigned n = !l->bind_to_port ? 0 : l->is_admin ? 1 : workers;
 			if (!open_address(s, old, l, k, n, d)) {
 				if (!d->errors)
 					diag_add(d, DIAG_ERROR, NULL,
