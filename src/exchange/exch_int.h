@@ -28,6 +28,9 @@ static inline bool leg_at_rest(const struct exchange *ex, const struct leg *leg)
 }
 void leg_reset(struct leg *leg);
 
+/* exchange.c: there is no tunnel any more. */
+void exch_no_tunnel(struct exchange *ex);
+
 /* xfcc.c: removes, keeps or sets x-forwarded-client-cert. False: no memory. */
 bool xfcc_request(struct exchange *ex);
 /* edge.c: what a connection manager does before the first filter and after the last. */

@@ -372,6 +372,7 @@ void exch_finish(struct exchange *ex)
 			access_log_write(ex);
 	}
 	ex->port->over(ex, ex->cut);
+	exch_no_tunnel(ex);
 	task_drop(ex->env->loop, &ex->task);
 	leg_reset(&ex->req);
 	leg_reset(&ex->resp);
@@ -485,8 +486,17 @@ void exch_addr_set(struct exch_addr *to, const struct sockaddr *sa)
 
 void exch_tunnel(struct exchange *ex)
 {
-	ex->tunnel = true;
 	stat_add(ex->hcm->stats->cx_upgrades, 1);
+	if (!ex->tunnel)
+		stat_add(ex->hcm->stats->cx_upgrades_active, 1);
+	ex->tunnel = true;
+}
+
+void exch_no_tunnel(struct exchange *ex)
+{
+	if (__builtin_expect(ex->tunnel, 0))
+		stat_sub(ex->hcm->stats->cx_upgrades_active, 1);
+	ex->tunnel = false;
 }
 
 void exch_interim(struct exchange *ex, const struct head *h)

@@ -142,7 +142,7 @@ void reply_direct(struct exchange *ex, unsigned status, struct str text, const c
 	struct chain body = {0};
 	forget_answer(ex);
 	ex->local_reply = true;
-	ex->tunnel = false;
+	exch_no_tunnel(ex);
 	if (!fill_reply(ex, status, text, &body)) {
 		chain_clear(&body);
 		ex->cut = true;
@@ -230,7 +230,8 @@ void exch_answer_instead(struct exchange *ex, const struct filter_cfg *self,
 	chunk_unref(ex->resp_chunk);
 	ex->resp_chunk = NULL;
 	ex->resp_head_bytes = 0;
-	ex->local_reply = ex->tunnel = false;
+	ex->local_reply = false;
+	exch_no_tunnel(ex);
 	ex->flags = "";
 	ex->source = self;
 	ex->pump_due = true;

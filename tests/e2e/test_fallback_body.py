@@ -398,6 +398,11 @@ def test_a_websocket_goes_to_the_fallback_and_both_directions_are_raw(rig):
     assert wp.last.take(5) == b"\x01ping"
     wp.tx(b"\x02pong")
     assert c.take(5) == b"\x02pong"
+    active = "http.in.downstream_cx_upgrades_active"
+    assert g.stat(active) == 1
+    c.close()
+    wp.last.close()
+    until(lambda: g.stat(active) == 0, "the tunnel to be over")
     static.untouched()
 
 
