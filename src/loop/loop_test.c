@@ -358,7 +358,7 @@ static void no_memory(void)
 	loop_free(t);
 }
 
-static ssize_t refuse(int fd, const void *p, size_t n)
+static ssize_t refuse(int fd, const void *p, size_t n, int flags)
 {
 	errno = ECONNRESET;
 	return -1;

@@ -13,8 +13,8 @@
 #if POSTERN_SYS_HOOKS
 struct sys_hooks {
 	ssize_t (*recv)(int, void *, size_t);
-	ssize_t (*send)(int, const void *, size_t);
-	ssize_t (*sendmsg)(int, const struct msghdr *);
+	ssize_t (*send)(int, const void *, size_t, int);
+	ssize_t (*sendmsg)(int, const struct msghdr *, int);
 	int (*accept)(int, struct sockaddr *, socklen_t *);
 	int (*connect)(int, const struct sockaddr *, socklen_t);
 	int (*socket)(int, int, int);

@@ -451,21 +451,21 @@ static void dialling_anew_from_failed(void)
 
 /* Faults */
 
-static ssize_t one_byte(int fd, const void *p, size_t n)
+static ssize_t one_byte(int fd, const void *p, size_t n, int flags)
 {
 	return send(fd, p, 1, MSG_NOSIGNAL);
 }
-static ssize_t again_send(int fd, const void *p, size_t n)
+static ssize_t again_send(int fd, const void *p, size_t n, int flags)
 {
 	errno = EAGAIN;
 	return -1;
 }
-static ssize_t broken_send(int fd, const void *p, size_t n)
+static ssize_t broken_send(int fd, const void *p, size_t n, int flags)
 {
 	errno = EPIPE;
 	return -1;
 }
-static ssize_t broken_sendmsg(int fd, const struct msghdr *m)
+static ssize_t broken_sendmsg(int fd, const struct msghdr *m, int flags)
 {
 	errno = ECONNRESET;
 	return -1;
@@ -479,6 +479,49 @@ static ssize_t broken_recv(int fd, void *p, size_t n)
 {
 	errno = ECONNRESET;
 	return -1;
+}
+
+static int flags_seen;
+
+static ssize_t noted_send(int fd, const void *p, size_t n, int flags)
+{
+	flags_seen = flags;
+	return send(fd, p, n, MSG_NOSIGNAL | flags);
+}
+
+static ssize_t noted_sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	flags_seen = flags;
+	return sendmsg(fd, m, MSG_NOSIGNAL | flags);
+}
+
+/* What is written last may wait for the end, and both arrive. */
+static void last_bytes(void)
+{
+	struct pair p;
+	char b[8];
+	start(&p);
+	sys_hooks.send = noted_send;
+	sys_hooks.sendmsg = noted_sendmsg;
+	must(put(&served.c, "a") == 1 && flags_seen == 0);
+	served.c.last = true;
+	must(put(&served.c, "b") == 1 && flags_seen == MSG_MORE);
+	struct iovec v[2] = {{(char *)"c", 1}, {(char *)"d", 1}};
+	flags_seen = 0;
+	must(conn_write(&served.c, v, 2) == 2 && flags_seen == MSG_MORE);
+	conn_shutdown(&served.c);
+	size_t n = 0;
+	ssize_t got = CONN_AGAIN;
+	while (got != 0) {
+		until(&p.near.ready, p.near.ready + 1);
+		got = conn_read(&p.near.c, b + n, sizeof b - n);
+		must(got >= 0);
+		n += (size_t)got;
+	}
+	must(n == 4 && memcmp(b, "abcd", 4) == 0);
+	sys_hooks.send = NULL;
+	sys_hooks.sendmsg = NULL;
+	stop(&p);
 }
 
 static void faults(void)
@@ -745,6 +788,7 @@ int main(void)
 	dialling_fails();
 	dialling_times_out();
 	dialling_anew_from_failed();
+	last_bytes();
 	faults();
 	listeners();
 	unix_sockets();

@@ -218,7 +218,7 @@ static bool lists(const struct conn *c, enum tls_list what, const char *want)
 }
 
 static int sends;
-static ssize_t counted_send(int fd, const void *p, size_t n)
+static ssize_t counted_send(int fd, const void *p, size_t n, int flags)
 {
 	sends++;
 	return send(fd, p, n, MSG_NOSIGNAL);
@@ -296,7 +296,7 @@ static char pattern(size_t at_byte)
 }
 
 static int short_send_max;
-static ssize_t short_send(int fd, const void *p, size_t n)
+static ssize_t short_send(int fd, const void *p, size_t n, int flags)
 {
 	if (short_send_max && rand() % 3 == 0) {
 		errno = EAGAIN;

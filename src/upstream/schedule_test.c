@@ -251,7 +251,7 @@ static ssize_t short_recv(int fd, void *p, size_t n)
 	size_t most = dice(3) ? n : 1 + dice(7);
 	return recv(fd, p, n < most ? n : most, 0);
 }
-static ssize_t short_send(int fd, const void *p, size_t n)
+static ssize_t short_send(int fd, const void *p, size_t n, int flags)
 {
 	if (dice(10) == 0) {
 		errno = EAGAIN;
@@ -260,9 +260,9 @@ static ssize_t short_send(int fd, const void *p, size_t n)
 	size_t most = dice(3) ? n : 1 + dice(30);
 	return send(fd, p, n < most ? n : most, MSG_NOSIGNAL);
 }
-static ssize_t short_sendmsg(int fd, const struct msghdr *m)
+static ssize_t short_sendmsg(int fd, const struct msghdr *m, int flags)
 {
-	return short_send(fd, m->msg_iov[0].iov_base, m->msg_iov[0].iov_len);
+	return short_send(fd, m->msg_iov[0].iov_base, m->msg_iov[0].iov_len, flags);
 }
 static int odd_connect(int fd, const struct sockaddr *sa, socklen_t len)
 {
