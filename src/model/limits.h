@@ -33,7 +33,8 @@ enum {
 	LIMIT_FILTERS = 16,           /* in one chain */
 	LIMIT_SPLICE = 64 * 1024,     /* length of a body for splice(2) to be worth a pipe */
 	LIMIT_SPLICE_TAIL = 8 * 1024, /* what is left of it for another turn */
-	LIMIT_COPY_BEHIND_HEAD = 4096
+	LIMIT_COPY_BEHIND_HEAD = 4096,
+	LIMIT_REPLY_ROOM = 32 * 1024 /* of an exchange's arena, for a local reply alone */
 };
 #define LIMIT_CONNECT_US 5000000ull
 #define LIMIT_HANDSHAKE_US 10000000ull

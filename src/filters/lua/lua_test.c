@@ -693,6 +693,28 @@ static void memory_bombs_end_their_own_request_only(void)
 	}
 }
 
+static void fields_without_end_are_answered(void)
+{
+	static const char *const bodies[] = {
+		"while true do h:headers():replace('x', ('y'):rep(10000)) end",
+		"pcall(function() while true do h:headers():replace('x', ('y'):rep(10000)) end "
+		"end) error('x')",
+	};
+	for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+		char script[512];
+		uint64_t errors = fake_errors();
+		snprintf(script, sizeof script, "function envoy_on_request(h) %s end", bodies[i]);
+		world_open(ONE(script));
+		world.model->options.script_time_ms = 10000;
+		struct exchange *ex = article_request("/");
+		must(fake_errors() == errors + 1);
+		must(ex->arena.over);
+		must(has(fake_answer_text(ex), "500\n"));
+		fake_done(ex);
+		world_close();
+	}
+}
+
 static void a_full_vm_starts_afresh(void)
 {
 	world_open(ONE("kept = {} function envoy_on_request(h) if h:headers():get(':path') == "
@@ -893,6 +915,7 @@ int main(int argc, char **argv)
 					      runaways_are_stopped,
 					      computing_time_is_counted,
 					      memory_bombs_end_their_own_request_only,
+					      fields_without_end_are_answered,
 					      a_full_vm_starts_afresh,
 					      every_allocation_may_fail};
 	article = fake_article();

@@ -211,7 +211,9 @@ static int resume(struct run *r, int nargs, bool *spent)
 	int status = guard_resume(vm, r->co.L, nargs, o->script_time_ms * 1000);
 	vm->heap.run_most = run_most;
 	run_now = before;
-	*spent = status == GUARD_STOPPED || (status != 0 && status != LUA_YIELD && vm->heap.hit);
+	/* Out of time or of memory, the scripts' or the exchange's: nothing to go on with. */
+	*spent = status == GUARD_STOPPED ||
+		 (status != 0 && status != LUA_YIELD && (vm->heap.hit || r->ex->arena.over));
 	return status;
 }
 
