@@ -344,9 +344,8 @@ struct doc *doc_from_json(struct arena *a, struct diags *d, const char *file, st
 	struct walk w = {.arena = a, .diags = d, .file = file, .line = 1, .column = 1};
 	if (text.n > DOC_BYTES_MAX)
 		return fail(&w, (struct doc_place){file, 0, 0}, "is larger than 16 MiB");
-	if (str_starts(
-		    text,
-		    STR("\xef\xbb\xbf"))) /* editors write it, RFC 8259 8.1 lets us pass over it */
+	/* editors write a byte order mark, RFC 8259 8.1 lets us pass over it */
+	if (str_starts(text, STR("\xef\xbb\xbf")))
 		text = str_from(text, 3);
 	w.p = text.p;
 	w.end = text.p + text.n;

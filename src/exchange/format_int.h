@@ -80,8 +80,8 @@ static inline bool out_copy_clean(char *to, const char *p, size_t n)
 			p += 16;
 			to += 16;
 		}
-		__m128i x = _mm_loadu_si128(
-			(const __m128i *)(const void *)last); /* overlaps the one before */
+		/* overlaps the one before */
+		__m128i x = _mm_loadu_si128((const __m128i *)(const void *)last);
 		_mm_storeu_si128((__m128i *)(void *)to_last, x);
 		bad = _mm_or_si128(bad, out_unclean(x));
 	} else if (n >= 8) { /* two halves that overlap, tested as one */

@@ -494,9 +494,8 @@ static void put_number(struct build *b, const struct doc *d)
 	int n;
 	if (d->is_int)
 		n = snprintf(out, sizeof out, "%lld", (long long)d->integer);
-	else
-		n = snprintf(out, sizeof out, "\"%.17g\"",
-			     d->number); /* Envoy 1.40 writes these as strings */
+	else /* Envoy 1.40 writes these as strings */
+		n = snprintf(out, sizeof out, "\"%.17g\"", d->number);
 	put_text(b, (struct str){out, (size_t)n});
 }
 

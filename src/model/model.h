@@ -338,8 +338,8 @@ struct hcm_cfg {
 		delayed_close_timeout_us, max_stream_duration_us;
 	unsigned max_requests_per_connection; /* 0 none */
 	struct local_reply {
-		uint16_t status_from, status_to,
-			new_status; /* local_reply_config mappers with status filters; new_status 0: unchanged */
+		/* local_reply_config mappers with status filters; new_status 0: unchanged */
+		uint16_t status_from, status_to, new_status;
 		struct str body;
 		struct format *format;
 		struct str content_type; /* of format; .p NULL: by its kind */

@@ -306,8 +306,8 @@ static void bytes_that_came_before_the_request_are_not_its_answer(void)
 	UNTIL(a.call->ended);
 	done(&a);
 	peer_send(&p, OK "Content-Length: 6\r\n\r\npoison");
-	get(&a, f.u, f.m, f.c,
-	    "/next"); /* the old connection is taken before the turn that would have told */
+	/* the old connection is taken before the turn that would have told */
+	get(&a, f.u, f.m, f.c, "/next");
 	take_peer(&q, &f.s);
 	peer_request(&q);
 	peer_send(&q, OK "Content-Length: 2\r\n\r\nok");

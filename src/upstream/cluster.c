@@ -543,8 +543,8 @@ static void live_free(struct live *l)
 	for (unsigned i = 0; i < gone.nhosts; i++)
 		host_leave(gone.hosts[i]);
 	balance_fini(&gone);
-	while (!link_none(
-		&l->left)) { /* calls are over: what is left is being dialled for nobody */
+	/* calls are over: what is left is being dialled for nobody */
+	while (!link_none(&l->left)) {
 		struct host *h = OWNER_OF(l->left.next, struct host, left);
 		h->refs++;
 		pool_close_all(h);

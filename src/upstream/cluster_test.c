@@ -282,8 +282,8 @@ static void answers_are_renewed_and_the_last_good_one_stays(void)
 	dns_say("web.test", "127.0.0.2 127.0.0.1", 1);
 	must(live->balance.nhosts == 2 && !peer_closed(&p));
 	pass_time(5100000);
-	dns_say("web.test", "127.0.0.7",
-		1); /* moved: idle connections to the old place are closed */
+	/* moved: idle connections to the old place are closed */
+	dns_say("web.test", "127.0.0.7", 1);
 	must(live->balance.nhosts == 1);
 	UNTIL(peer_closed(&p));
 	peer_close(&p);

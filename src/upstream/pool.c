@@ -447,10 +447,9 @@ void pool_get(struct host *h, struct ucall *c, bool now)
 			next = at->next;
 			if (!fits(o, c))
 				continue;
+			/* a request that cannot be sent twice pays for a look */
 			if (outlived(o) || (!c->idempotent && !conn_idle_ok(&o->conn))) {
-				pool_close(
-					/* a request that cannot be sent twice pays for a look */
-					o);
+				pool_close(o);
 				next = h->idle.next;
 				continue;
 			}

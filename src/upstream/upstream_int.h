@@ -175,8 +175,8 @@ struct ring_item {
 	struct host *host;
 };
 struct tier { /* the hosts of one priority */
-	struct host **all,
-		**use; /* use: those that may be chosen, the healthy ones or, in panic, all */
+	struct host **all;
+	struct host **use; /* those that may be chosen: the healthy ones or, in panic, all */
 	unsigned n, nuse, nhealthy;
 	bool even; /* all weights equal */
 	bool panic;

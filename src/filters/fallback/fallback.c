@@ -786,9 +786,8 @@ static enum verdict drive(struct fb *fb, int ev)
 		ev = NOTHING_NEW;
 		switch (act) {
 		case DO_NOTHING:
-		case HOLD_FALLBACK:
+		case HOLD_FALLBACK: /* a call whose owner takes nothing stops reading by itself */
 			break;
-			/* a call whose owner takes nothing stops reading by itself */
 		case HOLD_CALL_FALLBACK:
 			hold(fb);
 			ask(fb);

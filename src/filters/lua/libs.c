@@ -460,8 +460,8 @@ static int read_module(lua_State *L)
 		if (!ok)
 			return 0;
 	}
-	char *p = lua_newuserdata(
-		L, MODULE_MOST); /* nothing that an error could leak is open while Lua allocates */
+	/* nothing that an error could leak is open while Lua allocates */
+	char *p = lua_newuserdata(L, MODULE_MOST);
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
 	ssize_t got = -1;

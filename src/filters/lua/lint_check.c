@@ -25,8 +25,8 @@ static void say(void *arg, enum diag_level level, uint32_t line, uint32_t column
 	struct doc_place at = p->d->at;
 	if (p->file)
 		diag_at(p->c->diags, level, (struct doc_place){p->file, line, column}, "%s", text);
-	else if (
-		p->block) /* the line with the | comes first; how far the block is indented is not known */
+	else if (p->block)
+		/* the line with the | comes first; how far the block is indented is not known */
 		diag_at(p->c->diags, level, (struct doc_place){at.file, at.line + line, 1}, "%s",
 			text);
 	else
