@@ -2,6 +2,7 @@
 #include "base/chain.h"
 #include "base/mem.h"
 #include "base/must.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -12,7 +13,7 @@ enum { SMALL_CACHED = 0, LARGE_CACHED = 0, PIECES_CACHED = 0 };
 enum { SMALL_CACHED = 256, LARGE_CACHED = 64, PIECES_CACHED = 2048 };
 #endif
 
-enum own { OWN_EXACT, OWN_SMALL, OWN_LARGE, OWNS, OWN_PIPE = OWNS };
+enum own { OWN_EXACT, OWN_SMALL, OWN_LARGE, OWNS, OWN_PIPE = OWNS, OWN_FILE };
 
 /* What a pooled chunk takes beyond its cap: with malloc's own word the starts lie cap + 320 bytes
  * apart, so that chunks in use do not all fall into the same cache sets. */
@@ -38,6 +39,12 @@ static _Thread_local struct {
 	struct chunk *spare;
 	unsigned made;
 } pipes;
+
+/* The same for a file. */
+struct file {
+	int fd;
+	off_t at; /* of the first byte that has not gone */
+};
 
 static struct pipe *pipe_of(const struct chunk *c)
 {
@@ -94,6 +101,28 @@ int pipe_write_end(const struct chunk *pipe)
 	return pipe_of(pipe)->write;
 }
 
+static struct file *file_of(const struct chunk *c)
+{
+	return (struct file *)(void *)(uintptr_t)c->data;
+}
+
+struct chunk *file_new(int fd, off_t at)
+{
+	struct chunk *c = mem_zalloc(MEM_BUFFER, sizeof *c + sizeof(struct file));
+	if (!c)
+		return NULL;
+	*file_of(c) = (struct file){fd, at};
+	c->own = OWN_FILE;
+	c->refs = 1;
+	return c;
+}
+
+static void file_free(struct chunk *c)
+{
+	close(file_of(c)->fd);
+	mem_free(MEM_BUFFER, c);
+}
+
 static struct chunk *chunk_link(const struct chunk *c)
 {
 	struct chunk *next;
@@ -125,8 +154,11 @@ struct chunk *chunk_new(uint32_t cap)
 void chunk_free_(struct chunk *c)
 {
 	static const unsigned most[OWNS] = {0, SMALL_CACHED, LARGE_CACHED};
-	if (__builtin_expect(c->own == OWN_PIPE, 0)) {
-		pipe_free(c);
+	if (__builtin_expect(c->own >= OWN_PIPE, 0)) {
+		if (c->own == OWN_PIPE)
+			pipe_free(c);
+		else
+			file_free(c);
 		return;
 	}
 	if (chunks[c->own].n >= most[c->own]) {
@@ -208,32 +240,86 @@ bool chain_append_pipe(struct chain *c, struct chunk *pipe, size_t n)
 	return chain_append(c, pipe, NULL, n);
 }
 
-static bool is_pipe(const struct piece *q)
+bool chain_append_file(struct chain *c, struct chunk *file, size_t n)
 {
-	return q->chunk && q->chunk->own == OWN_PIPE;
+	must(file->own == OWN_FILE);
+	return chain_append(c, file, NULL, n);
+}
+
+/* The bytes of q are not in memory. */
+static bool is_elsewhere(const struct piece *q)
+{
+	return q->chunk && q->chunk->own >= OWN_PIPE;
+}
+
+static bool begins_in(const struct chain *c, enum own own)
+{
+	return c->first && c->first->chunk && c->first->chunk->own == own;
 }
 
 int chain_pipe(const struct chain *c)
 {
-	return c->first && is_pipe(c->first) ? pipe_of(c->first->chunk)->read : -1;
+	return begins_in(c, OWN_PIPE) ? pipe_of(c->first->chunk)->read : -1;
 }
 
-void chain_piped(struct chain *c, size_t n)
+int chain_file(const struct chain *c, off_t *at)
+{
+	if (!begins_in(c, OWN_FILE))
+		return -1;
+	*at = file_of(c->first->chunk)->at;
+	return file_of(c->first->chunk)->fd;
+}
+
+void chain_passed(struct chain *c, size_t n)
 {
 	struct piece *q = c->first;
-	must(q && is_pipe(q) && n <= q->n && n <= pipe_of(q->chunk)->n);
-	pipe_of(q->chunk)->n -= n;
+	must(q && is_elsewhere(q) && n <= q->n);
+	if (q->chunk->own == OWN_PIPE) {
+		must(n <= pipe_of(q->chunk)->n);
+		pipe_of(q->chunk)->n -= n;
+	} else {
+		file_of(q->chunk)->at += (off_t)n;
+	}
 	q->n -= n;
 	c->n -= n;
 	if (q->n == 0)
 		piece_free(unlink_first(c));
 }
 
+bool chain_fetch(struct chain *c)
+{
+	off_t at;
+	int fd = chain_file(c, &at);
+	must(fd >= 0);
+	struct chunk *k = chunk_new(CHUNK_LARGE);
+	struct piece *q = k ? piece_new(k, k->data, 0) : NULL;
+	ssize_t n = -1;
+	if (q) {
+		do
+			n = pread(fd, k->data, c->first->n < k->cap ? c->first->n : k->cap, at);
+		while (n < 0 && errno == EINTR);
+	}
+	if (n > 0) {
+		k->fill = (uint32_t)n;
+		chain_passed(c, (size_t)n);
+		q->n = (size_t)n;
+		q->next = c->first;
+		c->first = q;
+		if (!c->last)
+			c->last = q;
+		c->n += (size_t)n;
+	} else if (q) {
+		piece_free(q);
+	}
+	chunk_unref(k);
+	return n > 0;
+}
+
 /* Bytes that may be written behind the last piece: only when nobody else holds its chunk. */
 static size_t tail_room(const struct chain *c)
 {
 	const struct piece *q = c->last;
-	if (!q || !q->chunk || q->chunk->refs != 1 || is_pipe(q))
+	if (!q || !q->chunk || q->chunk->refs != 1 || is_elsewhere(q))
 		return 0;
 	return (size_t)(q->chunk->data + q->chunk->cap - (q->p + q->n));
 }
@@ -346,7 +432,7 @@ int chain_iov(const struct chain *c, struct iovec *iov, int max, size_t *bytes)
 {
 	int n = 0;
 	*bytes = 0;
-	for (const struct piece *q = c->first; q && n < max && !is_pipe(q); q = q->next) {
+	for (const struct piece *q = c->first; q && n < max && !is_elsewhere(q); q = q->next) {
 		iov[n++] = (struct iovec){(void *)(uintptr_t)q->p, q->n};
 		*bytes += q->n;
 	}

@@ -44,14 +44,20 @@ struct chain {
 	size_t n; /* bytes in all */
 };
 
-/* Bytes that never come to user space: they lie in a kernel pipe, which a chunk stands for, and go on by splice(2). Their piece has p NULL and
- * n bytes; only moving, splitting, clearing and chain_pipe may be done to it. Who lets them into a chain knows that nobody will look inside. */
+/* Bytes that never come to user space: they lie in a kernel pipe or in a file, which a chunk stands for, and go on by splice(2) or
+ * sendfile(2). Their piece has p NULL and n bytes; only moving, splitting, clearing, chain_pipe and chain_file may be done to it. Who lets
+ * them into a chain knows that nobody will look inside. */
 enum { PIPE_BYTES = 512 * 1024, PIPES = 64 /* of a thread, in use and spare */ };
+enum { FILE_BYTES = 512 * 1024 /* of a file at a time: what one call may send */ };
 /* An empty pipe. NULL: too many, or no descriptor or memory: copy instead. */
 struct chunk *pipe_new(void);
 int pipe_write_end(const struct chunk *pipe);
 /* n bytes were spliced into the pipe: a piece for them. False: no memory. */
 bool chain_append_pipe(struct chain *c, struct chunk *pipe, size_t n);
+/* A regular file from at on, read in order. Takes fd over. NULL: no memory, fd stays the caller's. */
+struct chunk *file_new(int fd, off_t at);
+/* A piece for the file's next n bytes, which it may turn out not to have. False: no memory. */
+bool chain_append_file(struct chain *c, struct chunk *file, size_t n);
 
 static inline bool chain_empty(const struct chain *c)
 {
@@ -75,8 +81,14 @@ int chain_iov(const struct chain *c, struct iovec *iov, int max, size_t *bytes);
 /* The end to splice from when the first bytes lie in a pipe (the first piece's n of them), else
  * -1. chain_iov stops before such a piece. */
 int chain_pipe(const struct chain *c);
-/* n of them have gone. */
-void chain_piped(struct chain *c, size_t n);
+/* The file that holds the first bytes (the first piece's n of them) and where they begin, else
+ * -1. chain_iov stops there too. */
+int chain_file(const struct chain *c, off_t *at);
+/* n bytes of that pipe or file have gone. */
+void chain_passed(struct chain *c, size_t n);
+/* Reads some of the bytes that chain_file tells of, so that they lie in memory as others do. False: the file ends before them or cannot be
+ * read, or no memory: c is as it was. */
+bool chain_fetch(struct chain *c);
 /* Copies [at, at + n) out, at + n <= c->n. */
 void chain_read(const struct chain *c, size_t at, void *out, size_t n);
 /* All bytes as one contiguous run: the only piece as it is, else the pieces are merged into one chunk

@@ -3,7 +3,9 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/must.h"
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 enum { MOST = 400000 };
@@ -215,9 +217,9 @@ static void pipes_keep_order_and_leftovers(void)
 	chain_skip(&c, 2);
 	must(chain_split(&rest, &c, 3) && rest.n == 3 && c.n == 5);
 	must(read(chain_pipe(&rest), b, 3) == 3 && !memcmp(b, "abc", 3));
-	chain_piped(&rest, 3);
+	chain_passed(&rest, 3);
 	must(chain_empty(&rest) && read(chain_pipe(&c), b, 3) == 3 && !memcmp(b, "def", 3));
-	chain_piped(&c, 3);
+	chain_passed(&c, 3);
 	must(chain_pipe(&c) < 0 && c.n == 2);
 	chain_clear(&c);
 	struct chunk *again = pipe_new();
@@ -236,8 +238,53 @@ static void pipes_keep_order_and_leftovers(void)
 		chunk_unref(all[--n]);
 }
 
+/* So do the bytes of a file; what is fetched of them takes their place. */
+static void files_keep_order(void)
+{
+	enum { LENGTH = CHUNK_LARGE + 100 };
+	struct chain c = {0}, rest = {0};
+	struct iovec iov[4];
+	size_t bytes;
+	off_t at;
+	char name[] = "/tmp/postern-chain-XXXXXX", b[8];
+	int fd = mkstemp(name);
+	must(fd >= 0 && unlink(name) == 0 && ftruncate(fd, 3 + LENGTH) == 0);
+	must(pwrite(fd, "abcdef", 6, 0) == 6);
+	struct chunk *f = file_new(fd, 3);
+	must(f && chain_copy(&c, "12", 2) && chain_append_file(&c, f, 4) &&
+	     chain_append_file(&c, f, LENGTH) && chain_copy(&c, "34", 2));
+	chunk_unref(f);
+	must(chain_file(&c, &at) < 0 && chain_iov(&c, iov, 4, &bytes) == 1 && bytes == 2);
+	chain_skip(&c, 2);
+	must(chain_file(&c, &at) == fd && at == 3 && chain_pipe(&c) < 0);
+	must(chain_iov(&c, iov, 4, &bytes) == 0 && bytes == 0);
+	must(chain_split(&rest, &c, 1) && chain_file(&rest, &at) == fd && at == 3);
+	chain_passed(&rest, 1);
+	must(chain_empty(&rest) && chain_file(&c, &at) == fd && at == 4);
+
+	size_t all = c.n;
+	must(chain_fetch(&c) && c.n == all && chain_file(&c, &at) < 0); /* the first piece */
+	must(chain_iov(&c, iov, 4, &bytes) == 1 && bytes == 3 && !memcmp(iov->iov_base, "ef", 3));
+	chain_skip(&c, 3);
+	must(chain_file(&c, &at) == fd && at == 7);
+	must(chain_fetch(&c) && c.n == LENGTH + 2); /* of the second, as much as a chunk takes */
+	must(chain_iov(&c, iov, 4, &bytes) == 1 && bytes == CHUNK_LARGE);
+	chain_skip(&c, CHUNK_LARGE);
+	must(chain_file(&c, &at) == fd && at == 7 + CHUNK_LARGE && c.n == 102);
+	chain_passed(&c, 96);
+	must(!chain_fetch(&c) && c.n == 6); /* the file has ended */
+	must(chain_split(&rest, &c, 4) && !chain_fetch(&rest) && rest.n == 4);
+	must(fcntl(fd, F_GETFD) >= 0);
+	chain_clear(&rest);
+	must(fcntl(fd, F_GETFD) < 0); /* with its last piece */
+	chain_read(&c, 0, b, 2);
+	must(!memcmp(b, "34", 2));
+	chain_clear(&c);
+}
+
 int main(void)
 {
+	files_keep_order();
 	pipes_keep_order_and_leftovers();
 	for (size_t i = 0; i < sizeof source; i++)
 		source[i] = (unsigned char)(random_u64() >> 56);

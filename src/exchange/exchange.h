@@ -91,7 +91,7 @@ enum peer_number { PEER_PRESENTED, PEER_VALIDATED, PEER_NOT_BEFORE, PEER_NOT_AFT
 
 /* The client's side of an exchange, implemented by front per codec. */
 struct exch_port {
-	bool splice; /* pieces that lie in a pipe may be in resp.out (base/chain.h), as long as the peer is plain */
+	bool splice; /* pieces that lie in a pipe or a file may be in resp.out (base/chain.h), as long as the peer is plain */
 	/* There is something to write (head, bytes, end, interim head) or the exchange was cut: schedules writing. Phase 3. */
 	void (*output)(struct exchange *ex);
 	/* Request bytes are wanted again (or no more: ex->req.discard). */
@@ -308,7 +308,7 @@ void exch_answer_head(struct exchange *ex, int64_t size);
 void exch_answer_data(struct exchange *ex, struct chain *bytes, bool end, struct head *trailers);
 /* How many answer bytes the exchange takes now; grows while a filter gathers. */
 size_t exch_answer_room(const struct exchange *ex);
-/* The rest of the answer passes unseen, and the client's side can take it from a pipe. */
+/* The rest of the answer passes unseen, and the client's side can take it from a pipe or a file. */
 static inline bool exch_unseen(const struct exchange *ex)
 {
 	const struct leg *r = &ex->resp;

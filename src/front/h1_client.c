@@ -684,17 +684,42 @@ static bool ends_here(const struct client *c)
 	return c->close_after && ex && ex->resp.ended && !ex->resp.out.n && !ex->tunnel && !ex->cut;
 }
 
+/* What lies in a pipe or a file ahead of everything else in the wire is body alone, and is dropped unsent. */
+static void take_back(struct client *c)
+{
+	struct chain *wire = &c->work->wire;
+	if (wire->first && !wire->first->p && c->work->ex)
+		c->work->ex->bytes_sent -= wire->n;
+	chain_clear(wire);
+}
+
+/* The file has become shorter than what was announced, or its disk fails: a cut answer (I5). */
+static void file_broken(struct client *c)
+{
+	struct exchange *ex = c->work->ex;
+	take_back(c);
+	chain_clear(&ex->resp.out);
+	exch_answer_broken(ex, FAILED_FILE);
+}
+
 /* One write of what lies first in the wire. */
 static ssize_t write_wire(struct client *c)
 {
 	struct chain *wire = &c->work->wire;
-	int pipe = chain_pipe(wire);
-	ssize_t w;
-	if (pipe >= 0) {
+	off_t at;
+	int pipe = chain_pipe(wire), file = chain_file(wire, &at);
+	ssize_t w = 0;
+	if (pipe >= 0)
 		w = conn_write_pipe(&c->conn, pipe, wire->first->n);
-		if (w > 0)
-			chain_piped(wire, (size_t)w);
+	else if (file >= 0)
+		w = conn_sendfile(&c->conn, file, &at, wire->first->n);
+	if (w > 0)
+		chain_passed(wire, (size_t)w);
+	if (w || pipe >= 0)
 		return w;
+	if (file >= 0 && !chain_fetch(wire)) {
+		file_broken(c);
+		return 0;
 	}
 	struct iovec iov[WRITE_IOV];
 	size_t bytes;
@@ -870,12 +895,12 @@ void h1_client_gone(struct client *c)
 	if (!c->work)
 		return;
 	struct exchange *ex = c->work->ex;
+	take_back(c);
 	if (ex) {
 		c->work->ex = NULL;
 		exch_client_gone(ex);
 	}
 	drop_input(c);
-	chain_clear(&c->work->wire);
 	task_drop(c->front->loop, &c->work->write);
 	task_drop(c->front->loop, &c->work->again);
 	task_drop(c->front->loop, &c->work->again_write);

@@ -29,6 +29,11 @@ ssize_t sys_sendmsg(int fd, const struct msghdr *m, int flags)
 	return sys_hooks.sendmsg ? sys_hooks.sendmsg(fd, m, flags) : sendmsg(fd, m, MSG_NOSIGNAL | flags);
 }
 
+ssize_t sys_sendfile(int fd, int from, off_t *at, size_t n)
+{
+	return sys_hooks.sendfile ? sys_hooks.sendfile(fd, from, at, n) : sendfile(fd, from, at, n);
+}
+
 int sys_accept(int fd, struct sockaddr *sa, socklen_t *len)
 {
 	return sys_hooks.accept ? sys_hooks.accept(fd, sa, len) : plain_accept(fd, sa, len);

@@ -33,6 +33,7 @@ enum {
 	LIMIT_FILTERS = 16,           /* in one chain */
 	LIMIT_SPLICE = 64 * 1024,     /* length of a body for splice(2) to be worth a pipe */
 	LIMIT_SPLICE_TAIL = 8 * 1024, /* what is left of it for another turn */
+	LIMIT_SENDFILE = 48 * 1024,   /* what is left of a file for sendfile(2) to be worth it */
 	LIMIT_COPY_BEHIND_HEAD = 4096,
 	LIMIT_REPLY_ROOM = 32 * 1024 /* of an exchange's arena, for a local reply alone */
 };

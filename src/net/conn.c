@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
-#include <sys/sendfile.h>
 #include <unistd.h>
 
 enum { WRITE_PIECES = 64 };
@@ -478,9 +477,9 @@ ssize_t conn_sendfile(struct conn *c, int fd, off_t *at, size_t n)
 	ssize_t cannot = cannot_write(c);
 	if (cannot)
 		return cannot;
-	if (n > CONN_WRITE_MAX)
-		n = CONN_WRITE_MAX;
-	ssize_t got = sendfile(c->watch.fd, fd, at, n);
+	ssize_t got = sys_sendfile(c->watch.fd, fd, at, n);
+	if (got < 0 && errno != EAGAIN && errno != EINTR)
+		return 0; /* of the file or of the socket: the number does not tell */
 	return got == 0 ? 0 : sent(c, n, got, "sendfile");
 }
 

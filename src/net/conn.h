@@ -102,8 +102,8 @@ ssize_t conn_write(struct conn *c, const struct iovec *iov, int n);
  * reached says nothing about what the socket still holds. */
 ssize_t conn_read_pipe(struct conn *c, int to, size_t n);
 ssize_t conn_write_pipe(struct conn *c, int from, size_t n);
-/* Plain only: n bytes of file fd from *at, which moves on. As conn_write; 0: the file ends here.
- * SIGPIPE must be ignored. */
+/* Plain only: at most n bytes of file fd from *at, which moves on, by sendfile(2). As conn_write; 0: not this way, since the file ends here
+ * or the kernel refuses (the file's kind, its disk, the connection): reading it and conn_write tell. SIGPIPE must be ignored. */
 ssize_t conn_sendfile(struct conn *c, int fd, off_t *at, size_t n);
 static inline bool conn_is_tls(const struct conn *c)
 {

@@ -251,6 +251,20 @@ static void many_pieces(void)
 	stop(&p);
 }
 
+static ssize_t again_sendfile(int fd, int file, off_t *at, size_t n)
+{
+	(void)fd, (void)file, (void)at, (void)n;
+	errno = EAGAIN;
+	return -1;
+}
+
+static ssize_t refused_sendfile(int fd, int file, off_t *at, size_t n)
+{
+	(void)fd, (void)file, (void)at, (void)n;
+	errno = EINVAL;
+	return -1;
+}
+
 static void files(void)
 {
 	struct pair p;
@@ -264,6 +278,22 @@ static void files(void)
 	must(conn_sendfile(&served.c, fd, &at, 10) == 0);
 	until(&p.near.ready, 1);
 	must(conn_read(&p.near.c, b, sizeof b) == 7 && memcmp(b, "3456789", 7) == 0);
+	until(&served.writable, 1); /* asked for more than there was: it had seemed full */
+
+	/* A call takes more than one of conn_write's. */
+	enum { MORE = 2 * CONN_WRITE_MAX };
+	must(ftruncate(fd, MORE) == 0);
+	at = 0;
+	ssize_t n = conn_sendfile(&served.c, fd, &at, MORE);
+	must(n > CONN_WRITE_MAX && at == n);
+
+	at = 0;
+	sys_hooks.sendfile = again_sendfile;
+	must(conn_sendfile(&served.c, fd, &at, 5) == CONN_AGAIN && served.c.blocked && at == 0);
+	/* Whose fault it was is not known: the connection stays as it is. */
+	sys_hooks.sendfile = refused_sendfile;
+	must(conn_sendfile(&served.c, fd, &at, 5) == 0 && at == 0 && !served.c.write_failed);
+	sys_hooks.sendfile = NULL;
 	close(fd);
 	stop(&p);
 }

@@ -356,8 +356,11 @@ static void one_run(uint64_t from, bool odd_kernel, bool no_memory)
 {
 	seed = from;
 	if (odd_kernel)
-		sys_hooks = (struct sys_hooks){short_recv, short_send,  short_sendmsg,
-					       NULL,       odd_connect, odd_socket};
+		sys_hooks = (struct sys_hooks){.recv = short_recv,
+					       .send = short_send,
+					       .sendmsg = short_sendmsg,
+					       .connect = odd_connect,
+					       .socket = odd_socket};
 	for (int i = 0; i < PEERS; i++)
 		sides[i].fd = -1;
 	struct model *m = some_model(), *older = NULL;

@@ -1,8 +1,9 @@
 /* src/filters/static/static.c
  *
- * A folder as an origin: the terminal filter postern.filters.http.static.v1.Static. A file is read
+ * A folder as an origin: the terminal filter postern.filters.http.static.v1.Static. A file goes out
  * piece by piece as the client takes it, so an exchange holds at most what an answer may buffer,
- * however large the file.
+ * however large the file. What nobody on the way looks at goes from the file to the socket, by
+ * sendfile(2); the rest is read.
  */
 #include "base/hash.h"
 #include "base/mem.h"
@@ -19,7 +20,11 @@
 #include <unistd.h>
 
 #define RECHECK_US 1000000ull
-enum { PER_PUMP = 48 * 1024, BOUNDARY = 24 };
+enum {
+	PER_PUMP = 48 * 1024,
+	WITH_HEAD = 44 * 1024, /* one write takes it and the head */
+	BOUNDARY = 24
+};
 
 /* The open root; it may be replaced in the configuration while exchanges still use the old one. */
 struct folder {
@@ -42,7 +47,8 @@ struct part {
 	uint64_t at, to;
 };
 struct serving {
-	int fd; /* -1: closed */
+	int fd;             /* -1: closed, or file has it */
+	struct chunk *file; /* the one part's file, when nobody looks at the bytes; else NULL */
 	unsigned part, nparts;
 	struct part *parts;
 	struct str after; /* multipart: the last boundary */
@@ -241,16 +247,55 @@ static void close_file(struct serving *s)
 	if (s->fd >= 0)
 		close(s->fd);
 	s->fd = -1;
+	chunk_unref(s->file); /* pieces on their way keep it open */
+	s->file = NULL;
+}
+
+static bool is_open(const struct serving *s)
+{
+	return s->fd >= 0 || s->file;
+}
+
+/* From the second piece on the head is out, and it is known whether anybody looks at the bytes. Short files are not worth it: their first
+ * piece leaves with the head. */
+static bool passes_unseen(const struct exchange *ex, struct serving *s)
+{
+	if (s->file)
+		return true;
+	const struct part *p = s->parts;
+	if (s->nparts != 1 || p->to - p->at < LIMIT_SENDFILE || !exch_unseen(ex))
+		return false;
+	s->file = file_new(s->fd, (off_t)p->at);
+	if (s->file)
+		s->fd = -1;
+	return s->file != NULL;
+}
+
+/* The next piece of the file as it is. */
+static bool pass_some(struct serving *s, struct chain *some)
+{
+	struct part *p = s->parts;
+	uint64_t left = p->to - p->at;
+	size_t n = left < FILE_BYTES ? (size_t)left : FILE_BYTES;
+	p->at += n;
+	s->part += p->at == p->to;
+	return chain_append_file(some, s->file, n);
 }
 
 /* Hands on as much as is wanted now, at most PER_PUMP. */
 static void feed(struct exchange *ex, const struct filter_cfg *self, struct serving *s)
 {
 	struct chain some = {0};
-	size_t room = exch_answer_room(ex);
+	size_t room = exch_answer_room(ex), most = ex->head_sent ? PER_PUMP : WITH_HEAD;
 	bool ok = true;
-	if (room > PER_PUMP)
-		room = PER_PUMP;
+	if (passes_unseen(ex, s)) {
+		if (!chain_empty(&ex->resp.out)) /* one at a time: taking it calls for the next */
+			return;
+		ok = pass_some(s, &some);
+		room = 0;
+	}
+	if (room > most)
+		room = most;
 	while (ok && s->part < s->nparts && some.n < room) {
 		struct part *p = &s->parts[s->part];
 		if (p->before.n) { /* copied: what is written may outlive the exchange's arena */
@@ -577,7 +622,7 @@ static enum verdict static_request(struct exchange *ex, const struct filter_cfg 
 static void static_pump(struct exchange *ex, const struct filter_cfg *self)
 {
 	struct serving *s = exch_state(ex, self);
-	if (s && s->fd >= 0)
+	if (s && is_open(s))
 		feed(ex, self, s);
 }
 
