@@ -186,11 +186,6 @@ static bool dump(void *arg, const struct model *m, char **out, size_t *n)
 {
 	return doc_to_json(m->root, out, n, true);
 }
-static void status(void *arg, struct control_status *out)
-{
-	struct gateway *g = arg;
-	control_status(g->control, out);
-}
 
 /* A worker asks: sockets live until every worker has moved on to the next ones, it included. */
 static struct str bound_address(void *arg, const struct listener_cfg *l, unsigned address,
@@ -285,7 +280,7 @@ static bool start(struct gateway *g)
 	};
 	struct admin_hooks admin = {.order = give_order,
 				    .dump = dump,
-				    .status = status,
+				    .status = control_status,
 				    .address = bound_address,
 				    .arg = g,
 				    .workers = g->concurrency,
@@ -341,7 +336,7 @@ static int serve(struct gateway *g)
 	oneline_probe_end();
 	if (g->workers)
 		workers_stop(g->workers);
-	control_stop(g->control); /* admin pages, on a worker, read its status */
+	control_stop(g->control);
 	if (g->loop)
 		loop_free(g->loop);
 	sink_flush_thread();

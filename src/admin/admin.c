@@ -159,7 +159,7 @@ static void server_info(struct ask *q)
 	json_string(p, "user_agent_name", STR("postern"));
 	json_close(p);
 	if (admin_hooks.status) {
-		admin_hooks.status(admin_hooks.arg, &s);
+		admin_hooks.status(&s);
 		json_open(p, "configuration", '{');
 		json_number(p, "generation", s.generation);
 		json_number(p, "reloads", s.reloads);
@@ -181,7 +181,7 @@ static void stats_in(struct ask *q, enum stats_form form)
 	for (int i = 0; i < MEM_CLASSES; i++)
 		bytes += mem.bytes[i];
 	if (admin_hooks.status)
-		admin_hooks.status(admin_hooks.arg, &s);
+		admin_hooks.status(&s);
 	const struct stats_extra extra[] = {
 		{"cluster_manager.active_clusters", q->model->nclusters},
 		{"listener_manager.total_listeners_active",

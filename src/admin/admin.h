@@ -34,7 +34,7 @@ struct admin_hooks {
 		      enum admin_order what); /* any thread; carried out later. False: no memory */
 	bool (*dump)(void *arg, const struct model *m, char **out,
 		     size_t *n); /* config as JSON, free()d by the caller */
-	void (*status)(void *arg, struct control_status *out);
+	void (*status)(struct control_status *out);
 	/* The address a listener is bound to (a port 0 resolved), "" when unknown. */
 	struct str (*address)(void *arg, const struct listener_cfg *l, unsigned address,
 			      char out[128]);

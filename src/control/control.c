@@ -5,6 +5,7 @@
 #include "obs/stats.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -27,7 +28,6 @@ struct control {
 	const struct config_source *src;
 	const struct filter_type *const *types;
 	struct control_hooks hooks;
-	struct control_status status;
 	stat_id reloads, rejected;
 	bool watch_files;
 	struct watch inotify;
@@ -37,6 +37,12 @@ struct control {
 };
 
 static uint64_t generations;
+
+/* Written by the main thread alone, read by the workers that serve admin pages. */
+static struct {
+	pthread_mutex_t lock;
+	struct control_status now;
+} status = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void forget_files(struct control *c)
 {
@@ -140,9 +146,28 @@ static struct model *compile(struct control *c, struct diags *d)
 	return NULL;
 }
 
+static void status_published(uint64_t generation)
+{
+	pthread_mutex_lock(&status.lock);
+	status.now.generation = generation;
+	pthread_mutex_unlock(&status.lock);
+}
+
+/* After a reload; error "": it went well. */
+static void status_reloaded(const char *error)
+{
+	pthread_mutex_lock(&status.lock);
+	if (*error)
+		status.now.rejected++;
+	else
+		status.now.reloads++;
+	snprintf(status.now.error, sizeof status.now.error, "%s", error);
+	pthread_mutex_unlock(&status.lock);
+}
+
 static void publish(struct control *c, struct model *m)
 {
-	c->status.generation = m->generation;
+	status_published(m->generation);
 	remember_files(c, m);
 	c->hooks.publish(c->hooks.arg, m);
 }
@@ -170,26 +195,24 @@ bool control_reload(struct control *c)
 	struct model *m = compile(c, &d);
 	log_diags(&d);
 	if (m) {
-		c->status.reloads++;
-		c->status.error[0] = 0;
+		status_reloaded("");
 		stat_add(c->reloads, 1);
 		log_line(LOG_CONFIG, LOG_INFO, "configuration %llu is in force",
 			 (unsigned long long)m->generation);
 		publish(c, m);
 	} else {
-		c->status.rejected++;
+		char error[sizeof status.now.error] = "no memory";
 		stat_add(c->rejected, 1);
 		const struct diag *first = d.first;
 		while (first && first->level != DIAG_ERROR)
 			first = first->next;
 		if (first)
-			snprintf(c->status.error, sizeof c->status.error, "%s:%u:%u: %.*s",
+			snprintf(error, sizeof error, "%s:%u:%u: %.*s",
 				 first->at.file ? first->at.file : "", first->at.line,
 				 first->at.column, STR_ARG(first->text));
-		else
-			snprintf(c->status.error, sizeof c->status.error, "no memory");
+		status_reloaded(error);
 		log_line(LOG_CONFIG, LOG_ERROR, "configuration rejected, the old one stays: %s",
-			 c->status.error);
+			 error);
 		for (unsigned i = 0; i < c->nfiles; i++)
 			stamp(&c->files[i]); /* not again for the same mistake */
 	}
@@ -233,9 +256,11 @@ struct control *control_start(struct loop *l, const struct config_source *src,
 	return c;
 }
 
-void control_status(const struct control *c, struct control_status *out)
+void control_status(struct control_status *out)
 {
-	*out = c->status;
+	pthread_mutex_lock(&status.lock);
+	*out = status.now;
+	pthread_mutex_unlock(&status.lock);
 }
 
 void control_stop(struct control *c)

@@ -29,5 +29,6 @@ struct control *control_start(struct loop *l, const struct config_source *src,
 			      const struct control_hooks *hooks, bool watch_files, struct diags *d);
 /* Now. False: the old model stays, the reasons are logged and kept in the status. */
 bool control_reload(struct control *c);
-void control_status(const struct control *c, struct control_status *out);
+/* Any thread, any time: of the process. */
+void control_status(struct control_status *out);
 void control_stop(struct control *c);

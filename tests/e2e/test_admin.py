@@ -1,5 +1,6 @@
 """The admin listener: Envoy's paths with Envoy's shapes."""
 import json
+import signal
 
 from rig import address, cluster, route, until
 
@@ -150,3 +151,20 @@ def test_a_configuration_without_admin_serves(rig):
     c.get("/")
     o.answer()
     assert c.rx().status == 200
+
+
+def test_the_status_is_whole_while_reloads_change_it(rig):
+    """A worker reads what the main thread writes: for ThreadSanitizer above all."""
+    rig.origin()
+    g = rig.gateway()
+    good = g.config
+
+    def status():
+        return json.loads(g.admin("/server_info").body)["configuration"]
+
+    for n in range(1, 11):
+        g.write(good if n % 2 == 0 else "static_resources: [%d]" % n)
+        g.process.send_signal(signal.SIGHUP)
+        s = until(lambda: [x for x in [status()] if x["reloads"] + x["rejected"] >= n], "reload %d" % n)[0]
+        assert (s["error"] == "") == (n % 2 == 0), s
+    assert s["rejected"] >= 5 and s["reloads"] >= 5 and s["generation"] == 1 + s["reloads"]
