@@ -8,6 +8,7 @@
 #include "control/supervise.h"
 #include "filters/filters.h"
 #include "front/front.h"
+#include "net/tls.h"
 #include "obs/log.h"
 #include "obs/sink.h"
 #include "obs/stats.h"
@@ -281,6 +282,7 @@ static bool start(struct gateway *g)
 	struct admin_hooks admin = {.order = give_order,
 				    .dump = dump,
 				    .status = control_status,
+				    .certs = tls_cert_facts,
 				    .address = bound_address,
 				    .arg = g,
 				    .workers = g->concurrency,

@@ -344,52 +344,10 @@ static void listeners(struct ask *q)
 	}
 }
 
-static void cert_json(struct page *p, const char *list, struct str path)
-{
-	json_open(p, list, '[');
-	if (path.n) {
-		json_open(p, NULL, '{');
-		json_string(p, "path", path);
-		json_close(p);
-	}
-	json_close(p);
-}
-
-static void tls_json(struct page *p, const struct tls_cfg *t)
-{
-	struct str inline_name = STR("<inline>");
-	if (!t)
-		return;
-	for (unsigned i = 0; i < t->ncerts || (i == 0 && t->has_ca); i++) {
-		json_open(p, NULL, '{');
-		cert_json(p, "ca_cert",
-			  t->has_ca && i == 0 ? (t->ca.path.p ? t->ca.path : inline_name)
-					      : STR(""));
-		cert_json(p, "cert_chain",
-			  i < t->ncerts ? (t->certs[i].chain.path.p ? t->certs[i].chain.path
-								    : inline_name)
-					: STR(""));
-		json_close(p);
-	}
-}
-
 static void certs(struct ask *q)
 {
-	struct page *p = &q->page;
-	const struct model *m = q->model;
 	q->type = type_json;
-	json_open(p, NULL, '{');
-	json_open(p, "certificates", '[');
-	for (unsigned i = 0; i < m->nlisteners; i++) {
-		for (unsigned k = 0; k < m->listeners[i]->nchains; k++)
-			tls_json(p, m->listeners[i]->chains[k].tls);
-		if (m->listeners[i]->fallback)
-			tls_json(p, m->listeners[i]->fallback->tls);
-	}
-	for (unsigned i = 0; i < m->nclusters; i++)
-		tls_json(p, m->clusters[i]->tls);
-	json_close(p);
-	json_close(p);
+	certs_page(&q->page, q->model, time(NULL));
 }
 
 static void logging_wrong(struct ask *q, const char *what)

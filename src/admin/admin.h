@@ -5,6 +5,7 @@
  * through the hooks that main registers.
  */
 #pragma once
+#include "base/cert.h"
 #include "control/control.h"
 #include "model/filter.h"
 
@@ -35,6 +36,8 @@ struct admin_hooks {
 	bool (*dump)(void *arg, const struct model *m, char **out,
 		     size_t *n); /* config as JSON, free()d by the caller */
 	void (*status)(struct control_status *out);
+	/* What the certificates of a PEM text say; lists and texts in a. Returns how many, 0 also when a is over. */
+	unsigned (*certs)(struct str pem, struct arena *a, struct cert_facts **out);
 	/* The address a listener is bound to (a port 0 resolved), "" when unknown. */
 	struct str (*address)(void *arg, const struct listener_cfg *l, unsigned address,
 			      char out[128]);

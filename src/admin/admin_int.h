@@ -46,5 +46,9 @@ void prom_name(struct str stat, const struct prom_known *k, char name[PROM_NAME]
 /* --- clusters_page.c --- */
 void clusters_page(struct page *p, const struct model *m, bool json);
 
+/* --- certs_page.c --- */
+/* now: seconds since the epoch. */
+void certs_page(struct page *p, const struct model *m, int64_t now);
+
 /* --- home_page.c --- */
 void home_page(struct page *p);

@@ -1,5 +1,6 @@
 /* src/admin/admin_test.c: JSON, queries, Prometheus names, the pages of statistics and clusters. */
 #include "admin/admin.c"
+#include "admin/certs_page.c"
 #include "admin/clusters_page.c"
 #include "admin/home_page.c"
 #include "admin/page.c"
@@ -256,6 +257,53 @@ static void other_sites(void)
 	}
 }
 
+enum { NOW = 1700000000 };
+
+/* As many certificates as the text has letters. */
+static unsigned fake_certs(struct str pem, struct arena *a, struct cert_facts **out)
+{
+	static struct str dns[] = {{"a", 1}, {"*.b", 3}}, uri = {"spiffe://c", 10}, ip = {"::1", 3};
+	static struct cert_facts f[2] = {
+		{{"0a", 2}, dns, &uri, &ip, 2, 1, 1, 0, NOW + 2 * 86400 - 1},
+		{{"0b", 2}, NULL, NULL, NULL, 0, 0, 0, NOW - 86400, NOW - 1},
+	};
+	(void)a;
+	*out = f;
+	return (unsigned)pem.n;
+}
+
+static void certificates(void)
+{
+	struct tls_cert chains[2] = {{.chain = {{"f", 1}, {"xx", 2}}},
+				     {.chain = {.content = {"x", 1}}}};
+	struct tls_cfg both = {
+		.certs = chains, .ncerts = 2, .has_ca = true, .ca = {{"ca", 2}, {"xx", 2}}};
+	struct tls_cfg bare = {.system_ca = true};
+	struct chain_cfg chain = {.tls = &both};
+	struct listener_cfg l = {.chains = &chain, .nchains = 1}, *listeners[] = {&l};
+	struct cluster_cfg c = {.tls = &bare}, plain = {.tls = NULL}, *clusters[] = {&c, &plain};
+	const struct model m = {
+		.listeners = listeners, .nlisteners = 1, .clusters = clusters, .nclusters = 2};
+	struct page p = {.compact = true};
+#define LONG(path)                                                                                \
+	"{\"path\":\"" path "\",\"serial_number\":\"0a\",\"subject_alt_names\":[{\"dns\":\"a\"}," \
+	"{\"dns\":\"*.b\"},{\"uri\":\"spiffe://c\"},{\"ip_address\":\"::1\"}],"                   \
+	"\"days_until_expiration\":\"1\",\"valid_from\":\"1970-01-01T00:00:00Z\","                \
+	"\"expiration_time\":\"2023-11-16T22:13:19Z\"}"
+	admin_hooks.certs = fake_certs;
+	certs_page(&p, &m, NOW);
+	same(taken(&p), "{\"certificates\":[{\"ca_cert\":[" LONG(
+				"ca") ",{\"path\":\"ca\",\"serial_number\":"
+				      "\"0b\",\"subject_alt_names\":[],\"days_until_expiration\":"
+				      "\"0\",\"valid_from\":"
+				      "\"2023-11-13T22:13:20Z\",\"expiration_time\":\"2023-11-"
+				      "14T22:13:19Z\"}],"
+				      "\"cert_chain\":[" LONG("f") "," LONG(
+					      "<inline>") "]},"
+							  "{\"ca_cert\":[],\"cert_chain\":[]}]}");
+	admin_hooks.certs = NULL;
+}
+
 static void memory_runs_out(void)
 {
 	for (uint64_t nth = 1; nth < 40; nth++) {
@@ -279,6 +327,7 @@ int main(void)
 	statistics();
 	clusters_shown();
 	other_sites();
+	certificates();
 	memory_runs_out();
 	struct page p = {0};
 	home_page(&p);

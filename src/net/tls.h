@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "base/arena.h"
+#include "base/cert.h"
 #include "base/str.h"
 #include "net/conn.h"
 
@@ -79,6 +80,9 @@ enum tls_list {
 };
 /* In certificate order; returns the number, *out in the arena. */
 unsigned tls_list(const struct conn *c, enum tls_list what, struct arena *a, struct str **out);
+/* What the certificates of a PEM text say, in its order; lists and texts in the arena. Returns how many; 0: none, a broken one, or the arena
+ * is over. */
+unsigned tls_cert_facts(struct str pem, struct arena *a, struct cert_facts **out);
 bool tls_peer_presented(const struct conn *c);
 bool tls_peer_validated(const struct conn *c);
 bool tls_resumed(const struct conn *c);

@@ -1120,16 +1120,19 @@ static struct str rfc2253(struct arena *a, const X509_NAME *name)
 	return drain(a, b);
 }
 
-static struct str serial(struct arena *a, X509 *x)
+/* Whole bytes. */
+static struct str serial_bytes(struct arena *a, X509 *x)
 {
-	const ASN1_INTEGER *i = X509_get0_serialNumber(x);
-	struct str s = asn1_str(i), out;
+	struct str s = asn1_str(X509_get0_serialNumber(x));
 	while (s.n && !s.p[0])
 		s = str_from(s, 1);
-	if (!s.n)
-		return STR("0");
-	out = hex(a, (const unsigned char *)s.p, s.n);
-	return out.n && out.p[0] == '0' ? str_from(out, 1) : out;
+	return s.n ? hex(a, (const unsigned char *)s.p, s.n) : STR("0");
+}
+
+static struct str serial(struct arena *a, X509 *x)
+{
+	struct str s = serial_bytes(a, x);
+	return s.n > 1 && s.p[0] == '0' ? str_from(s, 1) : s;
 }
 
 static void url_encode(BIO *to, BIO *from)
@@ -1235,8 +1238,11 @@ static unsigned list_sans(X509 *x, int type, struct arena *a, struct str **out)
 	*out = n > 0 ? arena_alloc(a, (size_t)n * sizeof **out) : NULL;
 	for (int i = 0; *out && i < n; i++) {
 		const GENERAL_NAME *g = sk_GENERAL_NAME_value(names, i);
-		if (g->type == type)
-			(*out)[count++] = copy(a, asn1_str(g->d.ia5));
+		char ip[INET6_ADDRSTRLEN];
+		enum tls_san_kind kind;
+		struct str value;
+		if (g->type == type && san_value(g, ip, &kind, &value))
+			(*out)[count++] = copy(a, value);
 	}
 	GENERAL_NAMES_free(names);
 	ERR_clear_error();
@@ -1312,6 +1318,29 @@ static int64_t seconds(const ASN1_TIME *t)
 		ASN1_TIME_diff(&days, &secs, epoch, t);
 	ASN1_TIME_free(epoch);
 	return (int64_t)days * 86400 + secs;
+}
+
+static struct cert_facts facts_of(X509 *x, struct arena *a)
+{
+	struct cert_facts f = {.serial = serial_bytes(a, x),
+			       .not_before = seconds(X509_get0_notBefore(x)),
+			       .not_after = seconds(X509_get0_notAfter(x))};
+	f.ndns = list_sans(x, GEN_DNS, a, &f.dns);
+	f.nuris = list_sans(x, GEN_URI, a, &f.uris);
+	f.nips = list_sans(x, GEN_IPADD, a, &f.ips);
+	return f;
+}
+
+unsigned tls_cert_facts(struct str pem, struct arena *a, struct cert_facts **out)
+{
+	STACK_OF(X509) *list = read_certs(pem);
+	int n = sk_X509_num(list);
+	*out = n > 0 ? arena_alloc(a, (size_t)n * sizeof **out) : NULL;
+	for (int i = 0; *out && i < n; i++)
+		(*out)[i] = facts_of(sk_X509_value(list, i), a);
+	sk_X509_pop_free(list, X509_free);
+	ERR_clear_error();
+	return *out && !a->over ? (unsigned)n : 0;
 }
 
 int64_t tls_peer_not_before(const struct conn *c)

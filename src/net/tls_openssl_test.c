@@ -1199,6 +1199,34 @@ static void two_workers(void)
 	tls_ctx_free(shared_client);
 }
 
+static void what_certificates_say(void)
+{
+	struct arena a;
+	struct cert_facts *f;
+	char pem[16 * 1024];
+	struct str leaf = file("a.pem"), root = file("ca.pem"), other = file("client.pem");
+	arena_init(&a, SIZE_MAX);
+	int n = snprintf(pem, sizeof pem, "%.*s%.*s%.*s", STR_ARG(leaf), STR_ARG(root),
+			 STR_ARG(other));
+	must(tls_cert_facts((struct str){pem, (size_t)n}, &a, &f) == 3);
+	must(str_eq(f[0].serial, STR("0a1b")) && str_eq(f[1].serial, STR("10")));
+	must(str_eq(f[2].serial, STR("ff01")));
+	for (int i = 0; i < 3; i++)
+		must(f[i].not_before == 1577836800 && f[i].not_after == 4701974400);
+	must(f[0].ndns == 2 && str_eq(f[0].dns[0], STR("a.example")));
+	must(str_eq(f[0].dns[1], STR("*.wild.example")));
+	must(f[0].nuris == 1 && str_eq(f[0].uris[0], STR("spiffe://td/a")));
+	must(f[0].nips == 1 && str_eq(f[0].ips[0], STR("127.0.0.1")));
+	must(f[1].ndns + f[1].nuris + f[1].nips == 0);
+	must(f[2].ndns == 1 && f[2].nuris == 2 && f[2].nips == 0);
+	must(tls_cert_facts(STR("no certificate"), &a, &f) == 0);
+	must(tls_cert_facts((struct str){pem, leaf.n + 100}, &a, &f) == 0); /* a broken one */
+	arena_fini(&a);
+	arena_init(&a, 256);
+	must(tls_cert_facts((struct str){pem, (size_t)n}, &a, &f) == 0 && a.over);
+	arena_fini(&a);
+}
+
 int main(void)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -1228,6 +1256,7 @@ int main(void)
 	resumption_with_client_certificates();
 	picking_contexts();
 	wrong_setups();
+	what_certificates_say();
 	without_memory();
 	memory_at_rest();
 	two_workers();

@@ -1,8 +1,11 @@
 """The admin listener: Envoy's paths with Envoy's shapes."""
 import json
+import re
 import signal
+import subprocess
+from datetime import datetime, timezone
 
-from rig import address, cluster, route, until
+from rig import address, cluster, route, tls_down, tls_up, until
 
 
 def test_ready_says_live(rig):
@@ -151,6 +154,40 @@ def test_a_configuration_without_admin_serves(rig):
     c.get("/")
     o.answer()
     assert c.rx().status == 200
+
+
+def facts(path):
+    """What openssl says of a certificate, in the words of /certs."""
+    out = subprocess.run(["openssl", "x509", "-in", str(path), "-noout", "-serial", "-startdate", "-enddate", "-ext",
+                          "subjectAltName"], capture_output=True, text=True).stdout
+    day = lambda s: datetime.strptime(re.search(s + "=(.*) GMT", out).group(1), "%b %d %H:%M:%S %Y").replace(tzinfo=timezone.utc)
+    return {"path": str(path), "serial_number": re.search("serial=(.*)", out).group(1).lower(),
+            "subject_alt_names": [{"dns": n} for n in re.findall(r"DNS:([^,\s]+)", out)],
+            "days_until_expiration": str((day("notAfter") - datetime.now(timezone.utc)).days),
+            "valid_from": day("notBefore").strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "expiration_time": day("notAfter").strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+def test_certs_tells_how_long_they_are_good(rig, certs):
+    chain, both = rig.tmp / "chain.pem", rig.tmp / "cas.pem"
+    chain.write_text(certs.pem("a.example").read_text() + certs.ca.read_text())
+    both.write_text(certs.ca.read_text() + certs.pem("other-ca").read_text())
+    down = tls_down(chain, certs.key("a.example"))
+    common = down["typed_config"]["common_tls_context"]
+    common["tls_certificates"].append({
+        "certificate_chain": {"inline_string": certs.pem("b.example").read_text()},
+        "private_key": {"filename": str(certs.key("b.example"))}})
+    common["validation_context"] = {"trusted_ca": {"filename": str(both)}}
+    o = rig.origin(tls=certs.server())
+    up = tls_up({"validation_context": {"trusted_ca": {"filename": str(certs.ca)}}})
+    g = rig.gateway([route("/", "main")], tls=down,
+                    clusters=[cluster("main", ("127.0.0.1", o.port), transport_socket=up)])
+    page = json.loads(g.admin("/certs").body)
+    assert page == {"certificates": [
+        {"ca_cert": [dict(facts(certs.ca), path=str(both)), dict(facts(certs.pem("other-ca")), path=str(both))],
+         "cert_chain": [dict(facts(certs.pem("a.example")), path=str(chain)),
+                        dict(facts(certs.pem("b.example")), path="<inline>")]},
+        {"ca_cert": [facts(certs.ca)], "cert_chain": []}]}
 
 
 def test_the_status_is_whole_while_reloads_change_it(rig):
