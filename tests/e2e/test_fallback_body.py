@@ -188,6 +188,19 @@ def test_expect_never_reaches_the_primary(rig):
     assert c.rx().status == 200
 
 
+@pytest.mark.parametrize("method,more", [("GET", ""), ("HEAD", ""), ("GET", "Content-Length: 0\n")])
+def test_an_expect_without_a_body_reaches_neither(rig, method, more):
+    g, static, wp = two(rig, hcm_over=HCM)
+    c = g.client()
+    for _ in range(2):  # the connection stays usable
+        c.tx("%s /x HTTP/1.1\nHost: a\nExpect: 100-continue\n%s\n" % (method, more))
+        assert "expect" not in static.rx(method + " /x").headers
+        static.tx("HTTP/1.1 404 Not Found\nContent-Length: 0\n\n")
+        assert "expect" not in wp.rx(method + " /x").headers
+        wp.tx("HTTP/1.1 204 Fine\n\n")
+        assert c.rx().status == 204
+
+
 # 8: TRY_PRIMARY
 
 SIZES = [0, 1, 65536, 1 << 20, pytest.param(32 << 20, marks=pytest.mark.release)]  # the last is all that may be kept

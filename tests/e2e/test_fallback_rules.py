@@ -29,7 +29,7 @@ RULES = {
     "8 other methods go to the fallback alone": ["test_other_methods_go_to_the_fallback_alone", "test_a_method_may_have_its_own_rule"],
     "8 a direct body streams with its framing": ["test_direct_streams_the_body_with_its_framing", "test_direct_sends_the_first_bytes_while_the_client_still_sends"],
     "8 Expect": ["test_expect_is_forwarded_and_the_fallbacks_100_relayed", "test_a_silent_fallback_does_not_keep_a_client_from_sending",
-                 "test_expect_never_reaches_the_primary"],
+                 "test_expect_never_reaches_the_primary", "test_an_expect_without_a_body_reaches_neither"],
     "8 a body tried on the primary reaches the fallback whole, or not at all": [
         "test_the_fallback_gets_every_byte_or_is_not_asked", "test_a_cut_body_reaches_no_fallback", "test_a_chunked_body_that_outgrows_the_spool_leaves_the_primary",
         "test_a_length_beyond_the_spool_goes_to_the_fallback_at_once", "test_a_client_leaves_before_the_end_of_its_body", "schedule_test.c"],

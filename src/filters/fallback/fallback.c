@@ -988,6 +988,10 @@ static __attribute__((noinline)) enum verdict request_with_state(struct exchange
 		return no_memory(ex);
 	if (since)
 		head_remove_id(&ex->req.head, FIELD_IF_MODIFIED_SINCE);
+	if (!body && ex->expect_continue) { /* nothing to go on with: not the primary's to hear */
+		head_remove_id(&ex->req.head, FIELD_EXPECT);
+		ex->expect_continue = false;
+	}
 	if (safe && !body)
 		return consult(fb);
 	policy_init(&fb->policy, start_of(cfg, false));
@@ -1000,7 +1004,8 @@ static bool is_plain(const struct exchange *ex, const struct fb_cfg *cfg)
 {
 	const struct head *h = &ex->req.head;
 	return (h->method == METHOD_GET || h->method == METHOD_HEAD) && ex->req.size == 0 &&
-	       !ex->upgrade.p && cfg->quick && !cfg->nmethods && !route_rewrites(ex);
+	       !ex->upgrade.p && !ex->expect_continue && cfg->quick && !cfg->nmethods &&
+	       !route_rewrites(ex);
 }
 
 /* False: no memory. */
