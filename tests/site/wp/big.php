@@ -1,0 +1,1 @@
+<?php for($i=0;$i<800;$i++){echo str_repeat("x",65536); flush();}

@@ -1,0 +1,1 @@
+<?php $b=file_get_contents("php://input"); header("content-type: application/json"); header("X-Two: a",false); header("X-Two: b",false); http_response_code((int)($_GET["s"]??200)); echo json_encode(["m"=>$_SERVER["REQUEST_METHOD"],"uri"=>$_SERVER["REQUEST_URI"],"len"=>strlen($b),"sha"=>sha1($b),"h"=>getallheaders()]);

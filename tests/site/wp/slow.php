@@ -1,0 +1,1 @@
+<?php sleep((int)$_GET["n"]); echo "slow done";

@@ -1,0 +1,1 @@
+<?php while (ob_get_level()) ob_end_flush(); for($i=0;$i<5;$i++){echo "tick $i\n"; flush(); usleep(300000);}
