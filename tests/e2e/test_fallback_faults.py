@@ -1,5 +1,8 @@
 """The fallback policy when things go wrong: the client leaves at each step; either origin fails in every way while an answer is held
 (spec/fallback.md 13, 14). Whatever happens: one answer, never half of one as if it were whole, and nothing left behind."""
+import socket
+import ssl
+
 import pytest
 
 from peers import PeerError
@@ -226,6 +229,88 @@ def test_an_http2_client_resets_one_stream(rig, step, tls):
     nothing_left(g)
 
 
+# ---- the client ends its side (robustness.md 6)
+
+def end_side(c):
+    """FIN; with TLS a close_notify first."""
+    if isinstance(c.sock, ssl.SSLSocket):
+        c.sock.setblocking(False)
+        with pytest.raises(ssl.SSLWantReadError):  # the other side's has not come
+            c.sock.unwrap()
+    c.transcript.add(c.who, "tx", "FIN")
+    socket.socket.shutdown(c.sock, socket.SHUT_WR)  # ssl's own one forgets the keys
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("when,end", [("p asked", "hit")] + [(w, e) for w in ("p asked", "p held") for e in ("miss", "both miss", "fallback fails")])
+def test_a_client_that_ended_its_side_gets_its_answer(rig, when, end, tls):
+    """FIN behind a whole request takes nothing back, whoever it is that has not spoken yet."""
+    down = tls_down(rig.certs.pem("a.example"), rig.certs.key("a.example")) if tls else None
+    static, wp = rig.origin("static"), rig.origin("wp")
+    g = rig.gateway([route("/", "static")], [fallback()], tls=down)
+    c = g.client(tls=rig.certs.client() if tls else None)
+    c.get("/x")
+    static.rx()
+    if when == "p asked":
+        end_side(c)
+        static.last.silent()
+    if end == "hit":
+        static.tx("HTTP/1.1 200 OK\nContent-Length: 2\n\nok")
+    else:
+        static.tx("HTTP/1.1 404 Not Found\nContent-Length: 9\n\nnot")
+        wp.rx()
+        if when == "p held":
+            end_side(c)
+            wp.last.silent()
+        static.tx(b" here\n")
+        if end == "fallback fails":
+            hang_up(wp)
+        else:
+            wp.tx("HTTP/1.1 %s\nContent-Length: 2\n\nok" % ("200 OK" if end == "miss" else "404 No"))
+    assert c.rx() == ((200, b"ok") if end in ("hit", "miss") else (404, b"not here\n"))
+    c.eof()
+    nothing_left(g)
+
+
+@pytest.mark.parametrize("step", [ask_p, held], ids=lambda s: s.__name__)
+def test_a_client_that_ended_its_side_and_then_resets_is_gone(rig, step):
+    """Both requests end, although nothing is sent to it."""
+    g, static, wp = two(rig)
+    c = g.client()
+    c.get("/x")
+    step(c, static, wp)
+    c.half_close()
+    asked = wp if step is held else static
+    asked.last.silent()
+    c.abort()
+    for o in (static, wp):
+        for conn in list(o.open):
+            conn.eof()
+            o.open.remove(conn)
+    nothing_left(g)
+    whole_again(g, static, wp)
+
+
+@pytest.mark.parametrize("step", [ask_p, held], ids=lambda s: s.__name__)
+def test_a_client_that_ended_its_side_waits_as_long_as_others(rig, step):
+    """It may be gone without a trace: what bounds the wait for everybody bounds it here."""
+    static, wp = rig.origin("static"), rig.origin("wp")
+    g = rig.gateway([route("/", {"cluster": "static", "timeout": "0.3s" if step is ask_p else "0s"})],
+                    [fallback({"cluster": "wp", "header_timeout": "0.3s"})])
+    c = g.client()
+    c.get("/x")
+    step(c, static, wp)
+    c.half_close()
+    if step is held:
+        static.tx(b"a" * (100000 - 10))
+        a = c.rx()
+        assert a.status == 404 and len(a.body) == 100000 and a.headers.get("cache-control") == "no-store"
+    else:
+        assert c.rx().status == 504
+    c.eof()
+    nothing_left(g)
+
+
 # ---- an origin fails while an answer is held
 
 PAGE = b"the 404 page of the primary\n"
@@ -406,4 +491,68 @@ def test_a_fallback_that_fails_while_it_gets_the_body(rig, what):
     elif a:
         assert a.body == b"not here\n" and a.headers.get("cache-control") == "no-store"
     c.close()
+    nothing_left(g)
+
+
+# ---- a fallback that does not read the request's body (spec/fallback.md 14)
+
+MUCH = 24 << 20  # more than the kernels on the way take
+
+
+@pytest.mark.parametrize("more", ["all came", "more would come"])
+def test_a_fallback_that_does_not_take_the_kept_body_is_silent(rig, more):
+    """header_timeout counts from the request being sent, which may never be."""
+    static, wp = rig.origin("static"), rig.origin("wp")
+    g = rig.gateway([route("/", {"cluster": "static", "timeout": "0s"})],
+                    [fallback({"cluster": "wp", "header_timeout": "0.3s"}, **POSTED)])
+    c = g.client()
+    data = body_of(MUCH)
+    c.tx(head("POST", "/x", MUCH + (9 if more == "more would come" else 0), "length"))
+    t = send(c, data)
+    static.rx_head()
+    static.tx("HTTP/1.1 405 No\nContent-Length: 8\n\nnot here")
+    wp.rx_head()
+    a = c.rx()
+    assert a == (405, b"not here") and a.headers.get("cache-control") == "no-store"
+    t.join()
+    assert len(wp.last.rest()) < MUCH
+    wp.open.clear()
+    c.close()
+    nothing_left(g)
+
+
+def test_the_next_fallback_gets_what_the_first_does_not_take(rig):
+    g, static, a, b = two(rig, origins=("a", "b"), **POSTED)
+    g.stop()
+    g = rig.gateway([route("/", {"cluster": "static", "timeout": "0s"})],
+                    [fallback({"cluster": "a", "header_timeout": "0.3s"}, "b", **POSTED)])
+    c = g.client()
+    data = body_of(MUCH)
+    c.tx(head("POST", "/x", MUCH, "length"))
+    t = send(c, data)
+    static.rx_head()
+    static.tx("HTTP/1.1 405 No\nContent-Length: 8\n\nnot here")
+    a.rx_head()
+    assert b.rx("POST /x").body == data
+    b.tx("HTTP/1.1 200 OK\nContent-Length: 2\n\nok")
+    assert c.rx() == (200, b"ok")
+    t.join()
+    assert len(a.last.rest()) < MUCH
+    nothing_left(g)
+
+
+def test_a_fallback_asked_alone_that_does_not_take_the_body_ends_with_the_idle_stream(rig):
+    """As at the router: a route's timeout counts from the end of the request, before it there is stream_idle_timeout."""
+    static, wp = rig.origin("static"), rig.origin("wp")
+    g = rig.gateway([route("/", {"cluster": "static", "timeout": "0.2s"})], [fallback()], hcm_over={"stream_idle_timeout": "1s"})
+    c = g.client()
+    c.tx(head("POST", "/x", MUCH, "length"))
+    t = send(c, body_of(MUCH))
+    wp.rx_head()
+    assert c.rx().status == 408
+    c.abort()
+    t.join()
+    assert len(wp.last.rest()) < MUCH
+    static.untouched()
+    wp.open.clear()
     nothing_left(g)

@@ -32,6 +32,7 @@ struct fb {
 	struct call *call;
 	unsigned which;
 	uint64_t asked_us, due_us; /* due: of its head */
+	uint64_t taken;            /* bytes of the request, when too_late looked last */
 	enum failure_kind why;     /* of the last that failed */
 	bool asked;                /* one was, at least */
 	bool queued;               /* max_inflight is reached */
@@ -351,7 +352,7 @@ static void ask(struct fb *fb)
 	}
 	atomic_fetch_add_explicit(&fb->cfg->shared->asked, 1, memory_order_relaxed);
 	fb->request_sent = ended;
-	fb->replay.read = 0;
+	fb->replay.read = fb->taken = 0;
 	uint64_t limit = o->header_timeout_us;
 	if (alone) /* nobody else's answer is at hand: as long as the route allows */
 		limit = ex->upgrade.p || !ex->route ? 0 : ex->route->timeout_us;
@@ -363,17 +364,23 @@ static void ask(struct fb *fb)
 		pump_request(fb);
 }
 
-/* Whether the head is later than header_timeout after the request was sent. */
+/* Whether the head is later than header_timeout after the request was sent, or the request is not sent because nothing of what waits was taken
+ * for that long. Of a request to the fallback alone only the end counts: before it there is stream_idle_timeout, as at the router. */
 static bool too_late(struct fb *fb)
 {
+	const struct call *c = fb->call;
+	bool alone = fb->alone != SERVED;
 	uint64_t now = now_of(fb), limit;
 	if (!fb->due_us || now < fb->due_us)
 		return false;
-	limit = fb->alone != SERVED ? fb->ex->route->timeout_us : origin_of(fb)->header_timeout_us;
-	if (fb->call->sent_us) {
-		fb->due_us = fb->call->sent_us + limit;
-	} else if (!fb->request_sent || now < fb->asked_us + 2 * limit) {
-		/* not sent: a client that takes its time, or a connection that is still made */
+	limit = alone ? fb->ex->route->timeout_us : origin_of(fb)->header_timeout_us;
+	bool full = fb->request_sent || (!alone && call_room(c) == 0);
+	if (c->sent_us) {
+		fb->due_us = c->sent_us + limit;
+	} else if (!full || c->bytes_sent != fb->taken || now < fb->asked_us + 2 * limit) {
+		/* a client that takes its time, a fallback that takes little by little, or a
+		 * connection that is still made */
+		fb->taken = c->bytes_sent;
 		fb->due_us = now + limit;
 	}
 	arm(fb);

@@ -18,16 +18,22 @@ static void port_over(struct exchange *ex, bool cut)
 }
 static const struct exch_port port = {.output = port_output, .room = port_room, .over = port_over};
 
-static struct exchange *ask(const char *path)
+/* size: of the body, 0: none. */
+static struct exchange *ask_with(const char *method, const char *path, int64_t size)
 {
 	struct exchange *ex = exch_new(&w.env, &port, NULL, &w.peer, w.model, &w.hcm);
 	must(ex);
 	struct head *h = &ex->req.head;
 	must(head_add_id(h, FIELD_AUTHORITY, STR("t.test")) &&
-	     head_add_id(h, FIELD_PATH, str_of(path)) && head_add_id(h, FIELD_METHOD, STR("GET")) &&
+	     head_add_id(h, FIELD_PATH, str_of(path)) &&
+	     head_add_id(h, FIELD_METHOD, str_of(method)) &&
 	     head_add_id(h, FIELD_SCHEME, STR("http")));
-	exch_begin(ex, 0);
+	exch_begin(ex, size);
 	return ex;
+}
+static struct exchange *ask(const char *path)
+{
+	return ask_with("GET", path, 0);
 }
 
 /* Turns until the origin has a whole request's head on a connection. Real time passes for the
@@ -56,6 +62,18 @@ static int take_request(unsigned o)
 static void say(int fd, const char *text)
 {
 	must(send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text));
+}
+
+/* Whether the gateway has ended this connection; what it sent before is read. */
+static bool is_over(int fd)
+{
+	char b[4096];
+	ssize_t got;
+	do
+		got = recv(fd, b, sizeof b, 0);
+	while (got > 0);
+	must(got == 0 || errno == EAGAIN || errno == ECONNRESET);
+	return got == 0 || errno == ECONNRESET;
 }
 
 /* One turn, in which so many bytes come out. */
@@ -141,6 +159,111 @@ static void heads_do_not_wait_for_bodies(unsigned pass)
 	}
 }
 
+/* In the turn in which it is known, without a byte sent to it. */
+static void a_client_that_leaves_ends_both(unsigned pass)
+{
+	for (int held = 0; held < 2; held++) {
+		begin(pass);
+		uint64_t began = virtual_us;
+		struct exchange *ex = ask("/silent");
+		int p = take_request(0), f = -1;
+		if (held) {
+			say(p, "HTTP/1.1 404 Not Found\r\ncontent-length: 100\r\n\r\npage");
+			f = take_request(1);
+		}
+		must(!is_over(p) && (!held || !is_over(f)));
+		exch_client_gone(ex);
+		loop_turn(w.loop, 0);
+		must(is_over(p) && (!held || is_over(f)) && virtual_us == began);
+		close(p);
+		if (held)
+			close(f);
+		loop_turn(w.loop, 0);
+		world_down(&w);
+	}
+}
+
+/* Turns until nothing more happens; the client gives what there is room for, up to so much. */
+static void feed(struct exchange *ex, size_t *sent, size_t most, bool end)
+{
+	static char b[65536];
+	for (int idle = 0; idle < 20; idle++) {
+		struct chain bytes = {0};
+		size_t n = exch_request_room(ex);
+		n = n < sizeof b ? n : sizeof b;
+		n = n < most - *sent ? n : most - *sent;
+		if (n) {
+			must(chain_copy(&bytes, b, n));
+			*sent += n;
+			exch_request_data(ex, &bytes, end && *sent == most, NULL);
+			idle = 0;
+		}
+		loop_turn(w.loop, 0);
+	}
+}
+
+static void pass_time(uint64_t us)
+{
+	virtual_us += us;
+	for (int i = 0; i < 5; i++)
+		loop_turn(w.loop, 0);
+}
+
+static void take_some(int fd, size_t n)
+{
+	static char b[65536];
+	while (n) {
+		ssize_t got = recv(fd, b, n < sizeof b ? n : sizeof b, 0);
+		must(got > 0 || (got < 0 && errno == EAGAIN));
+		n -= got > 0 ? (size_t)got : 0;
+		loop_turn(w.loop, got > 0 ? 0 : 1);
+	}
+}
+
+/* header_timeout counts from the request being sent; a fallback that takes nothing of it is silent
+ * too, one that takes little is not, nor is one whose client sends little. */
+static void a_fallback_that_takes_nothing_is_silent(unsigned pass)
+{
+	enum { MUCH = 24 << 20, LIMIT = 5000000 }; /* more than the kernels on the way take */
+	begin(pass);
+	w.cfg.other_methods = METHOD_TRY_PRIMARY;
+	w.cfg.quick = false;
+	w.hcm.stream_idle_timeout_us = 0;
+	int little = 65536;
+	must(setsockopt(places[1].fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof little) == 0);
+	size_t sent = 0;
+	struct exchange *ex = ask_with("POST", "/takes-nothing", MUCH);
+	int p = take_request(0);
+	say(p, "HTTP/1.1 405 No\r\ncontent-length: 4\r\n\r\npage");
+	int f = take_request(1);
+	feed(ex, &sent, 100000, false);
+	take_some(f, 100000);
+	for (int i = 0; i < 5; i++)
+		pass_time(LIMIT);
+	must(!exch_answer_ready(ex)); /* it waits for the client */
+	feed(ex, &sent, MUCH, true);
+	must(sent == MUCH);
+	for (int i = 0; i < 3; i++) { /* each time more than all buffers on the way hold */
+		take_some(f, MUCH / 6);
+		pass_time(LIMIT);
+		must(!exch_answer_ready(ex));
+	}
+	pass_time(LIMIT - 1);
+	must(!exch_answer_ready(ex));
+	pass_time(1);
+	must(exch_answer_ready(ex) && ex->resp.head.status == 405);
+	must(str_eq(head_value(&ex->resp.head, FIELD_CACHE_CONTROL), STR("no-store")));
+	must(str_eq(str_of(ex->fallback.served), STR("degraded")));
+	exch_client_gone(ex);
+	loop_turn(w.loop, 0);
+	must(is_over(f));
+	close(p);
+	close(f);
+	for (int i = 0; i < 3; i++)
+		loop_turn(w.loop, 0);
+	world_down(&w);
+}
+
 int main(void)
 {
 	static const unsigned passes[] = {1, 8, 256};
@@ -150,6 +273,8 @@ int main(void)
 	for (int i = 0; i < 3; i++) {
 		a_slow_page_passes_byte_by_byte(passes[i]);
 		heads_do_not_wait_for_bodies(passes[i]);
+		a_client_that_leaves_ends_both(passes[i]);
+		a_fallback_that_takes_nothing_is_silent(passes[i]);
 	}
 	return 0;
 }
