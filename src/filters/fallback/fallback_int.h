@@ -184,3 +184,143 @@ struct shadow *shadow_start(struct exchange *ex, const struct fb_cfg *cfg,
 void shadow_body(struct shadow *s, const struct chain *batch);
 /* The client's exchange is over; complete: its answer was whole. s goes on by itself. */
 void shadow_leave(struct shadow *s, bool complete);
+
+/* ---- fallback.c: one exchange */
+
+/* An exchange that is no plain hit. In its arena. */
+struct fb {
+	struct exchange *ex;
+	const struct filter_cfg *self;
+	const struct fb_cfg *cfg;
+	struct policy policy;
+	enum served served;        /* SERVED: undecided */
+	enum served alone;         /* what a fallback that is asked alone counts as */
+	const struct head *client; /* the request before the router changed it; NULL: it does not */
+	/* the fallback asked now */
+	struct call *call;
+	unsigned which;
+	uint64_t asked_us, due_us; /* due: of its head */
+	uint64_t taken;            /* bytes of the request, when too_late looked last */
+	enum failure_kind why;     /* of the last that failed */
+	bool asked;                /* one was, at least */
+	bool queued;               /* max_inflight is reached */
+	bool unable;               /* it could not even be called */
+	bool counted;              /* in shared->inflight */
+	bool answered;             /* its head was told to the policy */
+	bool failed;               /* one of those before it did not answer */
+	bool handed;               /* it is what the client gets */
+	bool breaks;               /* and breaks off */
+	/* the request's body */
+	struct replay replay;
+	struct chain rest; /* behind what replay has, for the fallback only */
+	bool keeping;      /* replay is in use */
+	bool direct;       /* nothing more is added to it */
+	bool spent; /* something of what came behind it is gone: nobody else can have the whole body */
+	bool request_ended; /* keeping: all of it has come */
+	bool request_sent;
+	bool cut;            /* the primary's page ends here, visibly */
+	bool broke_told;     /* the held page broke off, and the policy knows */
+	bool waits_request;  /* this filter has the request's head */
+	bool private_answer; /* chosen by something that is not in the URL */
+	bool hinted;         /* asked before the primary had spoken */
+	bool remembers;      /* what happens may be remembered */
+	bool both_known;     /* remembered: nobody has it */
+	bool over;
+	struct shadow *shadow;
+	uint64_t reserved; /* of hold_total_bytes */
+	uint64_t continue_us, hedge_us, queue_us;
+	struct timer timer;
+	struct task task;
+};
+
+static inline uint64_t fb_now(const struct fb *fb)
+{
+	return loop_now_us(fb->ex->env->loop);
+}
+/* Something happened: this filter looks at it in phase 3. */
+void fb_mark(struct fb *fb);
+/* The timer, to the nearest of what is waited for. */
+void fb_arm(struct fb *fb);
+/* Tells the policy of ev (NOTHING_NEW: of what the fallback did) and does what it says, until nothing is new. */
+enum { NOTHING_NEW = -1 };
+enum verdict fb_drive(struct fb *fb, int ev);
+/* both: the fallback is asked at the same time. */
+static inline enum policy_start fb_start_of(const struct fb_cfg *cfg, bool both)
+{
+	if (both)
+		return cfg->ask_on_failure ? START_BOTH_ANY : START_BOTH;
+	return cfg->ask_on_failure ? START_PRIMARY_ANY : START_PRIMARY;
+}
+
+/* ---- ask.c: the call to the fallback */
+
+/* Calls the fallback; what goes wrong is seen by fb_news. */
+void fb_ask(struct fb *fb);
+/* What the fallback did, as an event of the policy's, or NOTHING_NEW. */
+int fb_news(struct fb *fb);
+/* It failed: the next one is asked (NOTHING_NEW), or the event that says so. */
+int fb_went_wrong(struct fb *fb, enum failure_kind why);
+/* The fallback's answer is not wanted. */
+void fb_lose_call(struct fb *fb);
+/* Its place among max_inflight, or in the queue for one. */
+void fb_release_slot(struct fb *fb);
+/* What becomes of a losing answer. */
+struct call_discard fb_discard_of(const struct fb_cfg *cfg);
+/* A copy of the head whose fields may be changed; names and values stay where they are. NULL: no memory. */
+struct head *fb_copy_head(struct exchange *ex, const struct head *from);
+
+/* ---- body.c: the request's body */
+
+/* The primary is asked first, and its request's body kept. */
+void fb_keep_body(struct fb *fb);
+/* A piece of a kept body, on its way to the primary. */
+enum verdict fb_body_came(struct fb *fb, struct chain *batch, bool end);
+/* The body is of no more use to this filter. */
+void fb_stop_keeping(struct fb *fb);
+/* What there is of it goes to the fallback, as far as the call has room. */
+void fb_pump_request(struct fb *fb);
+/* 100 of ours, when the fallback has not said it in time. */
+void fb_say_continue(struct fb *fb);
+
+/* ---- answer.c: what goes to the client */
+
+/* The primary's page, until the fallback has spoken: as much of it as may be. */
+void fb_hold(struct fb *fb);
+void fb_release_hold(struct fb *fb);
+/* The fallback's answer is what the client gets. False: no memory. */
+bool fb_deliver(struct fb *fb);
+/* Its body, as it comes. */
+void fb_pump_answer(struct fb *fb);
+/* The primary's answer, or the router's for it, goes on. */
+enum verdict fb_send_primary(struct fb *fb, enum served served);
+/* An answer of ours in place of the primary's. */
+enum verdict fb_fail(struct fb *fb, enum failure_kind why);
+
+/* ---- hints.c: what is remembered, and what follows from it */
+
+/* GET or HEAD: what is remembered decides who is asked first. */
+enum verdict fb_consult(struct fb *fb);
+/* What the answer that was chosen teaches. */
+void fb_remember(struct fb *fb, enum served served);
+/* A hint costs a request that nobody wanted, or saves time. */
+void fb_settle_hint(struct fb *fb, bool right);
+/* The exchange may have published something: then its path is not missing any more. */
+void fb_forget_written(struct fb *fb);
+
+/* ---- marks.c: who is told which answer it was */
+
+/* The field on the answer, dynamic metadata. False: no memory. */
+bool fb_account_more(struct exchange *ex, const struct fb_cfg *cfg, enum served served);
+/* For /fallback/top. */
+void fb_note_paths(struct fb *fb, enum served served);
+static inline bool fb_has_others(const struct exchange *ex)
+{
+	return ex->nfilters > 2;
+}
+/* The mark on the answer, the counters, the log's facts. False: no memory. Inline: of a plain hit it is all there is to do. */
+static inline bool fb_account(struct exchange *ex, const struct fb_cfg *cfg, enum served served)
+{
+	ex->fallback.served = served_names[served];
+	shared_count(cfg->shared, served, ex->resp.head.status);
+	return (!cfg->served_by.p && !fb_has_others(ex)) || fb_account_more(ex, cfg, served);
+}
