@@ -110,48 +110,61 @@ static struct heard ask(const char *cluster, struct str host, bool tls, const ch
 }
 
 /* False: it will not answer, which was told. */
-static bool answers(const char *what, const char *url, const struct heard *h, const char *then)
+static bool answers(const char *who, const char *url, const struct heard *h, const char *then)
 {
 	if (h->status)
 		return true;
 	if (!atomic_load(&probe.stop))
-		fprintf(stderr, "postern: %s %s %s (%s): %s until it does\n", what, url,
+		fprintf(stderr, "postern: %s %s %s (%s): %s until it does\n", who, url,
 			h->reached ? "does not answer as it should" : "cannot be reached", h->why,
 			then);
 	return false;
 }
 
+static void tell(const char *who, unsigned status, const char *what, const char *then)
+{
+	fprintf(stderr, "postern: %s answers %u to %s: %s\n", who, status, what, then);
+}
+
+/* How it answers what it lacks: 404 is as it should be, a redirect hints at a name it does not know, another says what "then" says. */
+static void tell_missing(const char *who, unsigned status, struct str host, const char *see,
+			 const char *then)
+{
+	char text[400];
+	if (status == 404)
+		return;
+	if (status >= 300 && status < 400) {
+		snprintf(text, sizeof text, "it may want another Host (%.*s was asked for%s)",
+			 STR_ARG(host), see);
+		then = text;
+	}
+	tell(who, status, "a path that does not exist", then);
+}
+
+static bool is_tls(const char *url)
+{
+	return strncmp(url, "https", 5) == 0;
+}
+
 static void tell_primary(const struct oneline *o)
 {
-	const char *url = strstr(o->site, "://");
-	if (!url)
+	if (!strstr(o->site, "://"))
 		return; /* a folder */
-	bool tls = strncmp(o->site, "https", 5) == 0;
+	bool tls = is_tls(o->site);
 	struct str host = host_of(o, o->site);
 	struct heard get = ask("primary", host, tls, "GET");
 	if (!answers("primary", o->site, &get, "visitors get an error"))
 		return;
-	if (get.status == 403)
-		fprintf(stderr, "postern: primary answers 403 to a path that does not exist: add "
-				"403 to trigger (preset: s3_website), or its misses stay 403\n");
-	else if (get.status >= 300 && get.status < 400)
-		fprintf(stderr,
-			"postern: primary answers %u to a path that does not exist: it may want "
-			"another Host (%.*s was asked for)\n",
-			get.status, STR_ARG(host));
-	else if (get.status != 404)
-		fprintf(stderr,
-			"postern: primary answers %u to a path that does not exist: only 404 asks "
-			"the fallback\n",
-			get.status);
+	tell_missing("primary", get.status, host, "",
+		     get.status == 403
+			     ? "add 403 to trigger (preset: s3_website), or its misses stay 403"
+			     : "only 404 asks the fallback");
 	if (o->dynamic || !o->nfallbacks)
 		return;
 	struct heard post = ask("primary", host, tls, "POST");
 	if (post.status)
-		fprintf(stderr,
-			"postern: primary answers %u to POST: other methods than GET and HEAD go "
-			"to the fallback\n",
-			post.status);
+		tell("primary", post.status, "POST",
+		     "other methods than GET and HEAD go to the fallback");
 }
 
 static void tell_fallback(const struct oneline *o, unsigned i)
@@ -160,20 +173,11 @@ static void tell_fallback(const struct oneline *o, unsigned i)
 	const char *url = o->fallbacks[i];
 	struct str host = host_of(o, url);
 	snprintf(cluster, sizeof cluster, i ? "fallback-%u" : "fallback", i + 1);
-	struct heard get = ask(cluster, host, strncmp(url, "https", 5) == 0, "GET");
-	if (!answers("fallback", url, &get,
-		     "visitors get the primary's 404 page for what the primary lacks"))
-		return;
-	if (get.status >= 300 && get.status < 400)
-		fprintf(stderr,
-			"postern: fallback answers %u to a path that does not exist: it may want "
-			"another Host (%.*s was asked for; see host_rewrite)\n",
-			get.status, STR_ARG(host));
-	else if (get.status != 404)
-		fprintf(stderr,
-			"postern: fallback answers %u to a path that does not exist: the primary's "
-			"404 page will not be seen\n",
-			get.status);
+	struct heard get = ask(cluster, host, is_tls(url), "GET");
+	if (answers("fallback", url, &get,
+		    "visitors get the primary's 404 page for what the primary lacks"))
+		tell_missing("fallback", get.status, host, "; see host_rewrite",
+			     "the primary's 404 page will not be seen");
 }
 
 static void *run(void *arg)

@@ -177,9 +177,9 @@ def test_the_probe_tells_what_follows(rig):
     r = static.answer("POST " + NOWHERE, "400 Bad Request", "")
     assert r.body == b"" and r.headers.get("content-length") == "0"
     assert wp.answer("GET " + NOWHERE, "200 OK", "").headers.get("host") == "example.com"
-    g.wait_log("primary answers 403 to a path that does not exist")
+    g.wait_log(r"primary answers 403 to a path that does not exist: add 403 to trigger \(preset: s3_website\), or its misses stay 403")
     g.wait_log("primary answers 400 to POST: other methods than GET and HEAD go to the fallback")
-    g.wait_log("fallback answers 200 to a path that does not exist")
+    g.wait_log("fallback answers 200 to a path that does not exist: the primary's 404 page will not be seen")
     static.untouched()
     wp.untouched()
 
@@ -189,8 +189,8 @@ def test_the_probe_writes_nothing_to_a_dynamic_primary(rig):
     g = run(rig, "--primary", url(new), "--fallback", url(old), probe=True)
     new.answer("GET " + NOWHERE, "302 Found", "")
     old.answer("GET " + NOWHERE, "301 Moved", "")
-    g.wait_log("primary answers 302 to a path that does not exist: it may want another Host")
-    g.wait_log("fallback answers 301 to a path that does not exist: it may want another Host")
+    g.wait_log(r"primary answers 302 to a path that does not exist: it may want another Host \(127.0.0.1:%d was asked for\)" % new.port)
+    g.wait_log(r"fallback answers 301 to a path that does not exist: it may want another Host \(127.0.0.1:%d was asked for; see host_rewrite\)" % old.port)
     new.untouched()
 
 
