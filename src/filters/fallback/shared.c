@@ -17,6 +17,16 @@ static stat_id stat_of(struct str name, enum stat_kind kind, const char *what)
 	return stat_registerf(kind, "fallback.%.*s.%s", STR_ARG(name), what);
 }
 
+static void unmake(struct fb_shared *s)
+{
+	misses_free(s->misses);
+	top_free(s->top);
+	top_free(s->both);
+	top_free(s->differs);
+	mem_free(MEM_OTHER, (void *)(uintptr_t)s->name.p);
+	mem_free(MEM_OTHER, s);
+}
+
 static struct fb_shared *make(struct str name, unsigned entries, unsigned paths)
 {
 	struct fb_shared *s = mem_zalloc(MEM_OTHER, sizeof *s);
@@ -31,12 +41,7 @@ static struct fb_shared *make(struct str name, unsigned entries, unsigned paths)
 	s->differs = paths ? top_new(paths) : NULL;
 	if (!s->name.p || (entries && !s->misses) ||
 	    (paths && (!s->top || !s->both || !s->differs))) {
-		misses_free(s->misses);
-		top_free(s->top);
-		top_free(s->both);
-		top_free(s->differs);
-		mem_free(MEM_OTHER, (void *)(uintptr_t)s->name.p);
-		mem_free(MEM_OTHER, s);
+		unmake(s);
 		return NULL;
 	}
 	s->seconds_primary = stat_of(name, STAT_HISTOGRAM, "primary_ms");
@@ -80,12 +85,7 @@ void shared_close(struct fb_shared *s)
 		while (*at != s)
 			at = &(*at)->next;
 		*at = s->next;
-		misses_free(s->misses);
-		top_free(s->top);
-		top_free(s->both);
-		top_free(s->differs);
-		mem_free(MEM_OTHER, (void *)(uintptr_t)s->name.p);
-		mem_free(MEM_OTHER, s);
+		unmake(s);
 	}
 	pthread_mutex_unlock(&lock);
 }
