@@ -25,7 +25,7 @@ static void a_request_is_canonical(void)
 	must(str_eq(field_value(head_find(a.call->head, STR("x-b"))), STR("2")));
 	must(a.call->attempts == 1 && a.call->peer->sa_family == AF_INET && a.call->local);
 	must(((const struct sockaddr_in *)(const void *)a.call->peer)->sin_port ==
-	     f.s.addr.in4.sin_port);
+	     f.s.addr.sin_port);
 	done(&a);
 	peer_close(&p);
 	fix_down(&f);

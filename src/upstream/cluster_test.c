@@ -209,7 +209,7 @@ static void dns_up(enum cluster_type type, const char *const *names, unsigned n,
 {
 	f.s = listen_local();
 	f.m = model_with_options();
-	f.c = dns_cluster(f.m, type, ntohs(f.s.addr.in4.sin_port), names, n);
+	f.c = dns_cluster(f.m, type, ntohs(f.s.addr.sin_port), names, n);
 	f.c->respect_dns_ttl = ttl;
 	prepare(f.m);
 	f.u = upstream_new(l, f.m);
@@ -350,7 +350,7 @@ static void a_swap_in_the_middle_of_a_question(void)
 {
 	dns_up(CLUSTER_STRICT_DNS, web, 1, false);
 	struct model *m = model_with_options();
-	dns_cluster(m, CLUSTER_STRICT_DNS, ntohs(f.s.addr.in4.sin_port), web, 1);
+	dns_cluster(m, CLUSTER_STRICT_DNS, ntohs(f.s.addr.sin_port), web, 1);
 	m->clusters[0]->respect_dns_ttl = false;
 	prepare(m);
 	get(&a, f.u, f.m, f.c, "/");
@@ -358,7 +358,7 @@ static void a_swap_in_the_middle_of_a_question(void)
 	must(dns_asked && !dns_asked->next);
 	struct model *other = model_with_options();
 	static const char *const names[] = {"other.test"};
-	dns_cluster(other, CLUSTER_STRICT_DNS, ntohs(f.s.addr.in4.sin_port), names, 1);
+	dns_cluster(other, CLUSTER_STRICT_DNS, ntohs(f.s.addr.sin_port), names, 1);
 	prepare(other);
 	upstream_swap(f.u, other); /* another one */
 	must(dns_asked && dns_asked->next);

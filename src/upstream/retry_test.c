@@ -58,7 +58,7 @@ static void fill_backlog(const struct listening *s, int *fds, int n)
 {
 	for (int i = 0; i < n; i++) {
 		fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-		connect(fds[i], &s->addr.sa, sizeof s->addr.in4);
+		connect(fds[i], (const struct sockaddr *)&s->addr, sizeof s->addr);
 	}
 }
 

@@ -6,14 +6,9 @@ enum { CALLS = 12, PEERS = 32, ORIGINS = 3, STEPS = 4000 };
 
 static uint64_t seed;
 
-/* Repeatable: the seed is printed when a run fails. */
 static unsigned dice(unsigned n)
 {
-	seed += 0x9e3779b97f4a7c15u;
-	uint64_t z = seed;
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return (unsigned)((z ^ z >> 31) % n);
+	return dice_of(&seed, n);
 }
 
 /* ---- origins of many manners */

@@ -8,6 +8,7 @@
 #include "loop/sys.h"
 #include "net/dns.h"
 #include "obs/log.h"
+#include "upstream/origin_test.h"
 #include "upstream/upstream_int.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,13 +20,6 @@
 #include <unistd.h>
 
 static struct loop *l;
-static uint64_t virtual_us; /* time stands still unless the test lets it pass */
-
-static uint64_t read_virtual(void *arg)
-{
-	return virtual_us;
-}
-
 static void turns(int n)
 {
 	while (n-- > 0)
@@ -46,42 +40,6 @@ static void turns(int n)
 	} while (0)
 
 /* ---- origins */
-
-struct listening {
-	int fd;
-	union host_addr addr;
-	char text[64];
-};
-
-static struct listening listen_local(void)
-{
-	struct listening s;
-	socklen_t len = sizeof s.addr.in4;
-	int one = 1;
-	memset(&s, 0, sizeof s);
-	s.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	s.addr.in4.sin_family = AF_INET;
-	s.addr.in4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	setsockopt(s.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	must(bind(s.fd, &s.addr.sa, len) == 0 && listen(s.fd, 64) == 0);
-	must(getsockname(s.fd, &s.addr.sa, &len) == 0);
-	snprintf(s.text, sizeof s.text, "127.0.0.1:%d", ntohs(s.addr.in4.sin_port));
-	return s;
-}
-
-/* A port that refuses: bound, not listening. */
-static struct listening refusing(void)
-{
-	struct listening s = listen_local();
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	socklen_t len = sizeof s.addr.in4;
-	close(s.fd);
-	s.addr.in4.sin_port = 0;
-	must(bind(fd, &s.addr.sa, len) == 0 && getsockname(fd, &s.addr.sa, &len) == 0);
-	s.fd = fd;
-	snprintf(s.text, sizeof s.text, "127.0.0.1:%d", ntohs(s.addr.in4.sin_port));
-	return s;
-}
 
 struct peer {
 	int fd;
@@ -268,46 +226,6 @@ static void dns_say(const char *name, const char *addresses, uint32_t ttl_s)
 }
 
 /* ---- the model */
-
-static struct cluster_cfg *cluster_new(struct model *m, const char *name,
-				       const struct listening *const *at, unsigned n)
-{
-	struct cluster_cfg *c = arena_zalloc(&m->arena, sizeof *c);
-	must(c);
-	c->name = arena_str(&m->arena, str_of(name));
-	c->index = m->nclusters;
-	c->endpoints = arena_zalloc(&m->arena, (n + 1) * sizeof *c->endpoints);
-	c->nendpoints = n;
-	c->npriorities = 1;
-	c->connect_timeout_us = 5000000;
-	c->idle_timeout_us = LIMIT_UPSTREAM_IDLE_US;
-	c->limits = h1_default_limits;
-	for (int i = 0; i < 2; i++)
-		c->breakers[i] = (struct breaker){1024, 1024, 1024, 3, false, 0, 0};
-	c->choice_count = 2;
-	c->ring_min = 1024;
-	c->ring_max = 8388608;
-	c->healthy_panic = 50;
-	c->overprovisioning = 140;
-	c->dns_refresh_us = 5000000;
-	for (unsigned i = 0; i < n; i++) {
-		struct endpoint_cfg *e = &c->endpoints[i];
-		memcpy(&e->addr.any, &at[i]->addr, sizeof at[i]->addr.in4);
-		e->addr.len = sizeof at[i]->addr.in4;
-		e->addr.text = arena_str(&m->arena, str_of(at[i]->text));
-		e->addr.port = ntohs(at[i]->addr.in4.sin_port);
-		e->weight = 1;
-	}
-	struct cluster_cfg **more =
-		arena_alloc(&m->arena, (m->nclusters + 1) * sizeof(struct cluster_cfg *));
-	must(more);
-	if (m->nclusters)
-		memcpy(more, m->clusters, m->nclusters * sizeof(struct cluster_cfg *));
-	more[m->nclusters++] = c;
-	m->clusters = more;
-	must(map_put(&m->clusters_by_name, c->name, c));
-	return c;
-}
 
 static struct model *model_with_options(void)
 {

@@ -8,6 +8,7 @@
 #include "filters/fallback/fallback_int.h"
 #include "filters/filters.h"
 #include "obs/log.h"
+#include "upstream/origin_test.h"
 #include "upstream/upstream.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,30 +20,6 @@
 #include <unistd.h>
 
 enum { ORIGINS = 3 }; /* the primary, two fallbacks */
-
-static uint64_t virtual_us;
-static uint64_t read_virtual(void *arg)
-{
-	return virtual_us;
-}
-
-/* ---- places to connect to */
-
-struct place {
-	int fd;
-	struct sockaddr_in at;
-};
-
-static struct place place_new(bool refuses)
-{
-	struct place p = {.at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}}};
-	socklen_t len = sizeof p.at;
-	p.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	must(p.fd >= 0 && bind(p.fd, (struct sockaddr *)&p.at, len) == 0);
-	must((refuses || listen(p.fd, 128) == 0) &&
-	     getsockname(p.fd, (struct sockaddr *)&p.at, &len) == 0);
-	return p;
-}
 
 /* ---- the gateway: one of everything */
 
@@ -61,33 +38,6 @@ struct world {
 	struct cluster_cfg *clusters[ORIGINS];
 	struct exch_peer peer;
 };
-
-static struct cluster_cfg *world_cluster(struct world *w, const char *name, const struct place *at)
-{
-	struct model *m = w->model;
-	struct cluster_cfg *c = arena_zalloc(&m->arena, sizeof *c);
-	struct endpoint_cfg *e = arena_zalloc(&m->arena, sizeof *e);
-	must(c && e);
-	c->name = str_of(name);
-	c->index = m->nclusters;
-	c->endpoints = e;
-	c->nendpoints = c->npriorities = 1;
-	c->connect_timeout_us = 5000000;
-	c->idle_timeout_us = LIMIT_UPSTREAM_IDLE_US;
-	c->limits = h1_default_limits;
-	for (int i = 0; i < 2; i++)
-		c->breakers[i] = (struct breaker){1024, 1024, 1024, 3, false, 0, 0};
-	c->choice_count = 2;
-	c->healthy_panic = 50;
-	c->overprovisioning = 140;
-	memcpy(&e->addr.in4, &at->at, sizeof at->at);
-	e->addr.len = sizeof at->at;
-	e->addr.port = ntohs(at->at.sin_port);
-	e->addr.text = arena_printf(&m->arena, "127.0.0.1:%d", e->addr.port);
-	e->weight = 1;
-	must(map_put(&m->clusters_by_name, c->name, c));
-	return c;
-}
 
 static void statuses_put(struct statuses *s, unsigned n)
 {
@@ -128,7 +78,7 @@ static void world_policy(struct world *w)
 	must(cfg->shared);
 }
 
-static void world_up(struct world *w, const struct place *const at[ORIGINS], unsigned pass)
+static void world_up(struct world *w, const struct listening *const at[ORIGINS], unsigned pass)
 {
 	static const char *const names[ORIGINS] = {"p", "a", "b"};
 	struct diags d;
@@ -141,11 +91,7 @@ static void world_up(struct world *w, const struct place *const at[ORIGINS], uns
 	loop_set_clock(w->loop, read_virtual, NULL);
 	w->model->options.max_interim = 32;
 	for (unsigned i = 0; i < ORIGINS; i++)
-		w->clusters[i] = world_cluster(w, names[i], at[i]);
-	w->model->clusters = w->clusters;
-	w->model->nclusters = ORIGINS;
-	for (unsigned i = 0; i < ORIGINS; i++)
-		w->clusters[i]->index = i;
+		w->clusters[i] = cluster_new(w->model, names[i], &at[i], 1);
 	diags_init(&d);
 	must(upstream_prepare(w->model, &d));
 	struct compile c = {.arena = &w->model->arena, .diags = &d, .model = w->model};

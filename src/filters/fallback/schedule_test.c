@@ -21,15 +21,11 @@ enum { CLIENTS = 5, SIDES = 48, NUMBERS = 40, STEPS = 200, PAGE_MOST = 120000, B
 static uint64_t seed, dice_state;
 static unsigned dice(unsigned n)
 {
-	dice_state += 0x9e3779b97f4a7c15u;
-	uint64_t z = dice_state;
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return (unsigned)((z ^ z >> 31) % n);
+	return dice_of(&dice_state, n);
 }
 
 static struct world w;
-static struct place places[ORIGINS], refusing;
+static struct listening places[ORIGINS], nobody;
 static struct {
 	bool refused[ORIGINS];
 	bool no_memory; /* allocations fail */
@@ -807,7 +803,7 @@ static void turn(uint64_t us, bool fails)
 static void one_run(void)
 {
 	static const unsigned passes[] = {8, 1, 256};
-	const struct place *at[ORIGINS];
+	const struct listening *at[ORIGINS];
 	dice_state = seed;
 	memset(&run, 0, sizeof run);
 	memset(asks, 0, sizeof asks);
@@ -815,7 +811,7 @@ static void one_run(void)
 	numbers = 0;
 	for (int o = 0; o < ORIGINS; o++) {
 		run.refused[o] = dice(12) == 0;
-		at[o] = run.refused[o] ? &refusing : &places[o];
+		at[o] = run.refused[o] ? &nobody : &places[o];
 	}
 	run.no_memory = dice(8) == 0;
 	world_up(&w, at, passes[dice(3)]);
@@ -875,9 +871,9 @@ static void some_runs(uint64_t from, uint64_t runs)
 {
 	struct mem_totals before, after;
 	start_tests();
-	refusing = place_new(true);
+	nobody = refusing();
 	for (int i = 0; i < ORIGINS; i++)
-		places[i] = place_new(false);
+		places[i] = listen_local();
 	for (int k = 0; k < SIDES; k++)
 		sides[k].fd = -1;
 	signal(SIGABRT, say_seed);

@@ -3,7 +3,7 @@
 #include "filters/fallback/fallback_test.h"
 
 static struct world w;
-static struct place places[ORIGINS];
+static struct listening places[ORIGINS];
 static unsigned outputs;
 
 static void port_output(struct exchange *ex)
@@ -93,7 +93,7 @@ static void one_turn_brings(struct exchange *ex, const char *text)
 
 static void begin(unsigned pass)
 {
-	const struct place *at[ORIGINS];
+	const struct listening *at[ORIGINS];
 	for (int o = 0; o < ORIGINS; o++)
 		at[o] = &places[o];
 	world_up(&w, at, pass);
@@ -269,7 +269,7 @@ int main(void)
 	static const unsigned passes[] = {1, 8, 256};
 	start_tests();
 	for (int i = 0; i < ORIGINS; i++)
-		places[i] = place_new(false);
+		places[i] = listen_local();
 	for (int i = 0; i < 3; i++) {
 		a_slow_page_passes_byte_by_byte(passes[i]);
 		heads_do_not_wait_for_bodies(passes[i]);
