@@ -75,7 +75,8 @@ static void pump_kept(struct fb *fb)
 {
 	struct call *c = fb->call;
 	size_t room;
-	while (!fb->request_sent && !c->request_lost && (room = call_room(c))) {
+	/* a call that failed takes all, for nothing: the next fallback shall have it */
+	while (!fb->request_sent && !c->request_lost && !c->failed && (room = call_room(c))) {
 		struct chain some = {0};
 		if (replay_left(&fb->replay)) {
 			if (room > CHUNK_LARGE)

@@ -1,5 +1,6 @@
-/* src/filters/fallback/turn_test.c: what a fallback says goes on in the turn of the loop in which it was read, however slow the rest is
- * (spec/fallback.md 13). The clock stands still. */
+/* src/filters/fallback/turn_test.c: one exchange, step by step. What a fallback says goes on in the turn of the loop in which it was read,
+ * however slow the rest is (spec/fallback.md 13), and what becomes of a request's body when a fallback does not take it. The clock stands
+ * still unless the test lets time pass. */
 #include "filters/fallback/fallback_test.h"
 
 static struct world w;
@@ -47,8 +48,10 @@ static int take_request(unsigned o)
 		loop_turn(w.loop, i < 20 ? 0 : 1);
 		if (fd < 0)
 			fd = accept4(places[o].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		ssize_t got = fd < 0 ? -1 : recv(fd, b + n, sizeof b - n, 0);
-		n += got > 0 ? (size_t)got : 0;
+		/* byte by byte: what comes behind the head is left there */
+		while (fd >= 0 && n < sizeof b && recv(fd, b + n, 1, 0) == 1 &&
+		       (++n < 4 || memcmp(b + n - 4, "\r\n\r\n", 4) != 0))
+			;
 		if (n >= 4 && !memcmp(b + n - 4, "\r\n\r\n", 4)) {
 			int one = 1;
 			must(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0);
@@ -91,12 +94,16 @@ static void one_turn_brings(struct exchange *ex, const char *text)
 	exch_answer_taken(ex, want);
 }
 
+/* first: where the first fallback is. */
+static void begin_at(unsigned pass, const struct listening *first)
+{
+	const struct listening *at[ORIGINS] = {&places[0], first, &places[2]};
+	world_up(&w, at, pass);
+	w.cfg.other_methods = METHOD_TRY_PRIMARY;
+}
 static void begin(unsigned pass)
 {
-	const struct listening *at[ORIGINS];
-	for (int o = 0; o < ORIGINS; o++)
-		at[o] = &places[o];
-	world_up(&w, at, pass);
+	begin_at(pass, &places[1]);
 }
 
 static void a_slow_page_passes_byte_by_byte(unsigned pass)
@@ -183,6 +190,11 @@ static void a_client_that_leaves_ends_both(unsigned pass)
 	}
 }
 
+static char body_byte(size_t at)
+{
+	return (char)('a' + at % 23);
+}
+
 /* Turns until nothing more happens; the client gives what there is room for, up to so much. */
 static void feed(struct exchange *ex, size_t *sent, size_t most, bool end)
 {
@@ -193,6 +205,8 @@ static void feed(struct exchange *ex, size_t *sent, size_t most, bool end)
 		n = n < sizeof b ? n : sizeof b;
 		n = n < most - *sent ? n : most - *sent;
 		if (n) {
+			for (size_t i = 0; i < n; i++)
+				b[i] = body_byte(*sent + i);
 			must(chain_copy(&bytes, b, n));
 			*sent += n;
 			exch_request_data(ex, &bytes, end && *sent == most, NULL);
@@ -220,27 +234,45 @@ static void take_some(int fd, size_t n)
 	}
 }
 
+static const char REFUSED[] = "HTTP/1.1 405 No\r\ncontent-length: 4\r\n\r\npage";
+
+static void is_degraded(const struct exchange *ex)
+{
+	must(exch_answer_ready(ex) && ex->resp.head.status == 405);
+	must(str_eq(head_value(&ex->resp.head, FIELD_CACHE_CONTROL), STR("no-store")));
+	must(str_eq(str_of(ex->fallback.served), STR("degraded")));
+}
+
+static void finish(struct exchange *ex, const int *fds, unsigned n)
+{
+	exch_client_gone(ex);
+	for (unsigned i = 0; i < n; i++)
+		close(fds[i]);
+	for (int i = 0; i < 3; i++)
+		loop_turn(w.loop, 0);
+	world_down(&w);
+}
+
 /* header_timeout counts from the request being sent; a fallback that takes nothing of it is silent
  * too, one that takes little is not, nor is one whose client sends little. */
 static void a_fallback_that_takes_nothing_is_silent(unsigned pass)
 {
 	enum { MUCH = 24 << 20, LIMIT = 5000000 }; /* more than the kernels on the way take */
 	begin(pass);
-	w.cfg.other_methods = METHOD_TRY_PRIMARY;
-	w.cfg.quick = false;
 	w.hcm.stream_idle_timeout_us = 0;
 	int little = 65536;
 	must(setsockopt(places[1].fd, SOL_SOCKET, SO_RCVBUF, &little, sizeof little) == 0);
 	size_t sent = 0;
 	struct exchange *ex = ask_with("POST", "/takes-nothing", MUCH);
 	int p = take_request(0);
-	say(p, "HTTP/1.1 405 No\r\ncontent-length: 4\r\n\r\npage");
+	say(p, REFUSED);
 	int f = take_request(1);
 	feed(ex, &sent, 100000, false);
 	take_some(f, 100000);
 	for (int i = 0; i < 5; i++)
 		pass_time(LIMIT);
-	must(!exch_answer_ready(ex)); /* it waits for the client */
+	must(!exch_answer_ready(ex));             /* it waits for the client */
+	w.hcm.stream_idle_timeout_us = 2 * LIMIT; /* what the fallback takes is progress */
 	feed(ex, &sent, MUCH, true);
 	must(sent == MUCH);
 	for (int i = 0; i < 3; i++) { /* each time more than all buffers on the way hold */
@@ -251,17 +283,99 @@ static void a_fallback_that_takes_nothing_is_silent(unsigned pass)
 	pass_time(LIMIT - 1);
 	must(!exch_answer_ready(ex));
 	pass_time(1);
-	must(exch_answer_ready(ex) && ex->resp.head.status == 405);
-	must(str_eq(head_value(&ex->resp.head, FIELD_CACHE_CONTROL), STR("no-store")));
-	must(str_eq(str_of(ex->fallback.served), STR("degraded")));
-	exch_client_gone(ex);
+	is_degraded(ex);
 	loop_turn(w.loop, 0);
 	must(is_over(f));
-	close(p);
-	close(f);
-	for (int i = 0; i < 3; i++)
-		loop_turn(w.loop, 0);
-	world_down(&w);
+	finish(ex, (int[]){p, f}, 2);
+}
+
+/* Never a body that is not the whole one. */
+static void a_spool_that_cannot_be_read_reaches_no_fallback(unsigned pass)
+{
+	begin(pass);
+	w.cfg.memory_bytes = 10;
+	size_t sent = 0;
+	struct exchange *ex = ask_with("POST", "/spooled", 1000);
+	int p = take_request(0);
+	feed(ex, &sent, 1000, true);
+	const struct fb *fb = exch_state(ex, &w.filters[0]);
+	must(fb->replay.fd >= 0 && ftruncate(fb->replay.fd, 500) == 0);
+	say(p, REFUSED);
+	feed(ex, &sent, 1000, true);
+	is_degraded(ex);
+	int f = accept4(places[1].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	char b[16];
+	must(f < 0 || recv(f, b, sizeof b, 0) <= 0);
+	must(str_eq(str_of(ex->details), STR("via_upstream")) && fb->why == FAILED_FILE);
+	finish(ex, (int[]){p, f}, f < 0 ? 1 : 2);
+}
+
+/* A place whose backlog is full: it neither takes nor refuses a connection. */
+static struct listening silent_place(int waiting[2])
+{
+	struct listening s = refusing();
+	must(listen(s.fd, 0) == 0);
+	for (int i = 0; i < 2; i++) {
+		waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		must(connect(waiting[i], (struct sockaddr *)&s.addr, sizeof s.addr) == 0 ||
+		     errno == EINPROGRESS);
+	}
+	return s;
+}
+
+/* A chunked body, to its end. */
+static size_t take_chunks(int fd)
+{
+	static char b[1 << 18];
+	size_t n = 0, at = 0, body = 0;
+	for (int i = 0; i < 1000; i++) {
+		ssize_t got = recv(fd, b + n, sizeof b - n, 0);
+		n += got > 0 ? (size_t)got : 0;
+		if (n >= 5 && !memcmp(b + n - 5, "0\r\n\r\n", 5))
+			break;
+		loop_turn(w.loop, 1);
+	}
+	for (size_t size = 1; size; at += size + 2) {
+		char *end;
+		size = strtoul(b + at, &end, 16);
+		must(!memcmp(end, "\r\n", 2));
+		at = (size_t)(end - b) + 2;
+		must(at + size + 2 <= n);
+		for (size_t i = 0; i < size; i++)
+			must(b[at + i] == body_byte(body++));
+	}
+	must(at == n);
+	return body;
+}
+
+/* What came behind the kept part, and was not yet given to the first, is the next one's too. */
+static void the_next_fallback_gets_what_waited_behind_the_kept_part(unsigned pass)
+{
+	enum { KEPT = LIMIT_STREAM_HIGH, BEHIND = 10000, ALL = KEPT + 2 * BEHIND };
+	int waiting[2];
+	struct listening silent = silent_place(waiting);
+	begin_at(pass, &silent);
+	w.cfg.norigins = 2;
+	w.cfg.memory_bytes = w.cfg.spool_bytes = KEPT;
+	w.clusters[1]->connect_timeout_us = 1000000;
+	size_t sent = 0;
+	struct exchange *ex = ask_with("POST", "/behind", -1);
+	int p = take_request(0);
+	say(p, REFUSED);
+	feed(ex, &sent, KEPT, false);
+	feed(ex, &sent, KEPT + BEHIND, false);
+	const struct fb *fb = exch_state(ex, &w.filters[0]);
+	must(fb->direct && fb->rest.n == BEHIND && fb->which == 0);
+	pass_time(1000000);
+	int f = take_request(2);
+	must(fb->which == 1);
+	feed(ex, &sent, ALL, true);
+	must(sent == ALL && take_chunks(f) == ALL);
+	say(f, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+	for (int i = 0; i < 20 && !exch_answer_ready(ex); i++)
+		loop_turn(w.loop, 1);
+	must(exch_answer_ready(ex) && ex->resp.head.status == 200);
+	finish(ex, (int[]){p, f, silent.fd, waiting[0], waiting[1]}, 5);
 }
 
 int main(void)
@@ -275,6 +389,8 @@ int main(void)
 		heads_do_not_wait_for_bodies(passes[i]);
 		a_client_that_leaves_ends_both(passes[i]);
 		a_fallback_that_takes_nothing_is_silent(passes[i]);
+		a_spool_that_cannot_be_read_reaches_no_fallback(passes[i]);
+		the_next_fallback_gets_what_waited_behind_the_kept_part(passes[i]);
 	}
 	return 0;
 }
