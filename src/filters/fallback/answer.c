@@ -42,7 +42,6 @@ void fb_hold(struct fb *fb)
 static bool settle(struct fb *fb, enum served served)
 {
 	struct exchange *ex = fb->ex;
-	fb->served = served;
 	fb_settle_hint(fb, served != SERVED_PRIMARY && served != SERVED_ERROR);
 	fb_release_hold(fb);
 	if (served != SERVED_FALLBACK && fb->alone == SERVED) {
@@ -227,7 +226,6 @@ enum verdict fb_fail(struct fb *fb, enum failure_kind why)
 	fb_release_hold(fb);
 	fb_lose_call(fb);
 	fb_stop_keeping(fb);
-	fb->served = SERVED_ERROR;
 	exch_fail(ex, why);
 	fb_account(ex, fb->cfg, SERVED_ERROR);
 	return ANSWERED;

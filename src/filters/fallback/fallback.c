@@ -136,7 +136,7 @@ static struct fb *begin(struct exchange *ex, const struct filter_cfg *self,
 	fb->ex = ex;
 	fb->self = self;
 	fb->cfg = cfg;
-	fb->served = fb->alone = SERVED;
+	fb->alone = SERVED;
 	fb->replay.fd = -1;
 	fb->timer.fire = fire;
 	exch_state_set(ex, self, fb);

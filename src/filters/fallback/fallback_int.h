@@ -193,8 +193,7 @@ struct fb {
 	const struct filter_cfg *self;
 	const struct fb_cfg *cfg;
 	struct policy policy;
-	enum served served;        /* SERVED: undecided */
-	enum served alone;         /* what a fallback that is asked alone counts as */
+	enum served alone; /* what a fallback that is asked alone counts as; SERVED: it is not */
 	const struct head *client; /* the request before the router changed it; NULL: it does not */
 	/* the fallback asked now */
 	struct call *call;
