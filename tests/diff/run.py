@@ -8,21 +8,31 @@ is one of the places where postern is better on purpose: there both must answer,
 """
 import argparse
 import glob
+import hashlib
 import os
 import re
 import select
+import pathlib
 import signal
 import socket
+import ssl
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 import yaml
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
+import certs  # noqa: E402
+import h2client  # noqa: E402
+import peers  # noqa: E402
+
 T = "type.googleapis.com/envoy.extensions."
 HIDDEN = {"date", "server", "connection", "keep-alive", "x-request-id"}
 TIMEOUT = 10
@@ -115,9 +125,13 @@ def pairs_of(headers):
     return [(k, str(x)) for k, v in items for x in (v if isinstance(v, list) else [v])]
 
 
+def body_of(d):
+    return str(d.get("body", "")).encode() * d.get("times", 1)
+
+
 def encode(first, d, host=None, body_due=False):
     fields = pairs_of(d.get("headers"))
-    body, chunks = str(d.get("body", "")).encode(), d.get("chunks")
+    body, chunks = body_of(d), d.get("chunks")
     if host and not any(k.lower() == "host" for k, _ in fields):
         fields.insert(0, ("Host", host))
     if chunks is not None or d.get("trailers"):
@@ -175,29 +189,117 @@ class Origin:
                     head, data = data.split(b"\r\n\r\n", 1)
                     conn.sendall(head + b"\r\n\r\n")
                     time.sleep(reply["body_delay_ms"] / 1000)
-                conn.sendall(data)
+                send_paced(conn, data, reply)
+                if reply.get("close"):
+                    break
         except (Closed, OSError, ValueError):
             pass
         conn.close()
 
 
-def ask(port, request):
-    r = {"request": request} if isinstance(request, str) else dict(request)
-    words = r.get("request", "GET /").split(" ")
-    method = words[0]
-    r.setdefault("chunks", None)
-    with socket.create_connection(("127.0.0.1", port)) as sock:
-        wire = Wire(sock)
-        first = "%s %s HTTP/1.%d" % (method, words[1] if len(words) > 1 else "/", r.get("minor", 1))
+def send_paced(sock, data, d):
+    """With pause_ms: the head, then the body in pieces of piece bytes (1 unless told) with that pause in between."""
+    if not d.get("pause_ms"):
+        sock.sendall(data)
+        return
+    head, rest = data.split(b"\r\n\r\n", 1)
+    sock.sendall(head + b"\r\n\r\n")
+    n = d.get("piece", 1)
+    for at in range(0, len(rest), n):
+        time.sleep(d["pause_ms"] / 1000)
+        sock.sendall(rest[at:at + n])
+
+
+class Nothing:
+    def add(self, *words):
+        pass
+
+
+class Client:
+    """One client; a request with keep leaves its connection to the next one."""
+
+    def __init__(self, port, tls):
+        self.port, self.tls, self.wire, self.h2 = port, tls, None, None
+
+    def connect(self, alpn):
+        sock = socket.create_connection(("127.0.0.1", self.port))
+        if self.tls:
+            context = self.tls["certs"].client(alpn=[alpn], cert="client.example" if self.tls.get("client_cert") else None,
+                                               version=ssl.TLSVersion.TLSv1_2 if self.tls.get("version") == 1.2 else None)
+            sock = context.wrap_socket(sock, server_hostname="a.example")
+        return sock
+
+    def ask(self, request):
+        r = {"request": request} if isinstance(request, str) else dict(request)
+        words = r.get("request", "GET /").split(" ")
+        return (self.ask_h2 if r.get("h2") else self.ask_h1)(r, words[0], words[1] if len(words) > 1 else "/")
+
+    def ask_h1(self, r, method, target):
+        r.setdefault("chunks", None)
         try:
-            sock.sendall(encode(first, r, host=r.get("host", "example.test")))
-            first, fields, body, trailers = wire.message(True, method == "HEAD")
-        except (Closed, OSError, ValueError) as e:
-            return {"no_answer": "cut"}
-    return {"status": int(first.split(" ")[1]), "headers": fields, "body": body.decode("latin-1"), "trailers": trailers}
+            if not self.wire:
+                self.wire = Wire(self.connect("http/1.1"))
+            data = encode("%s %s HTTP/1.%d" % (method, target, r.get("minor", 1)), r, host=r.get("host", "example.test"))
+            send_paced(self.wire.sock, data, r)
+            if r.get("leave_ms"):
+                time.sleep(r["leave_ms"] / 1000)
+                self.wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                raise Closed("left")
+            first, fields, body, trailers = self.wire.message(True, method == "HEAD")
+            out = {"status": int(first.split(" ")[1]), "headers": fields, "body": body.decode("latin-1"), "trailers": trailers}
+            if r.get("reason"):
+                out["body"] += " (%s)" % first
+            if r.get("connection"):
+                out["headers"] += [("x-connection", v) for k, v in fields if k == "connection"]
+        except (Closed, OSError, ValueError):
+            out = {"no_answer": "cut"}
+        if "no_answer" in out or not r.get("keep"):
+            self.close()
+        return out
+
+    def ask_h2(self, r, method, path):
+        try:
+            if not self.h2:
+                self.h2 = h2client.H2Client(self.connect("h2"), Nothing())
+            chunks = [c.encode() for c in r["chunks"]] if "chunks" in r else [body_of(r)] if "body" in r else []
+            trailers = pairs_of(r.get("trailers"))
+            sid = self.h2.request(method, path, *pairs_of(r.get("headers")), end=not chunks and not trailers and "chunks" not in r,
+                                  scheme=r.get("scheme", "https" if self.tls else "http"), authority=r.get("host", "example.test"))
+            for i, c in enumerate(chunks):
+                self.h2.send(sid, c, end=i == len(chunks) - 1 and not trailers)
+                time.sleep(r.get("pause_ms", 0) / 1000)
+            if trailers:
+                self.h2.trailers(sid, *trailers)
+            elif not chunks and "chunks" in r:
+                self.h2.send(sid, b"", end=True)
+            a = self.h2.rx(sid)
+            out = {"status": a.status, "headers": [(k, v) for k, v in a.headers if k != ":status"],
+                   "body": a.body.decode("latin-1"), "trailers": list(a.trailers)}
+        except (peers.PeerError, AssertionError, OSError) as e:
+            out = {"no_answer": "cut"}
+        if "no_answer" in out or not r.get("keep"):
+            self.close()
+        return out
+
+    def close(self):
+        if self.wire:
+            self.wire.sock.close()
+        if self.h2:
+            self.h2.close()
+        self.wire = self.h2 = None
 
 
 # --- the gateways ---
+
+def transport(tls):
+    made, name = tls["certs"], "a.example"
+    common = {"tls_certificates": [{"certificate_chain": {"filename": str(made.pem(name))}, "private_key": {"filename": str(made.key(name))}}],
+              "alpn_protocols": ["h2", "http/1.1"]}
+    if tls.get("client_cert") or tls.get("ask"):
+        common["validation_context"] = {"trusted_ca": {"filename": str(made.ca)}}
+    return {"name": "envoy.transport_sockets.tls", "typed_config": {
+        "@type": T + "transport_sockets.tls.v3.DownstreamTlsContext", "common_tls_context": common, **tls.get("context", {})}}
+
 
 def bootstrap(cases, origins, ports, admin, down):
     clusters = []
@@ -219,9 +321,11 @@ def bootstrap(cases, origins, ports, admin, down):
                      **case.get("virtual_host", {}))
         hcm = dict({"@type": T + "filters.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "in",
                     "route_config": {"name": "r", "virtual_hosts": [vhost]}, "http_filters": filters}, **case.get("hcm", {}))
+        chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": hcm}]}
+        if case.get("tls"):
+            chain["transport_socket"] = transport(case["tls"])
         listeners.append({"name": "l%d" % port, "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-                          "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager",
-                                                          "typed_config": hcm}]}]})
+                          "filter_chains": [chain], **case.get("listener", {})})
     return {"admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": admin}}},
             "static_resources": {"listeners": listeners, "clusters": clusters}}
 
@@ -229,7 +333,8 @@ def bootstrap(cases, origins, ports, admin, down):
 class Gateway:
     def __init__(self, binary, cases, origins, folder):
         *self.ports, admin, down = loopback_ports(len(cases) + 2)
-        self.name = os.path.basename(binary)
+        self.escapes = binary != os.environ.get("ENVOY")  # postern writes control bytes as \xNN
+        self.name, self.admin = os.path.basename(binary), admin
         path = os.path.join(folder, self.name + ".yaml")
         with open(path, "w") as f:
             yaml.safe_dump(bootstrap(cases, {n: o.port for n, o in origins.items()}, self.ports, admin, down), f)
@@ -258,6 +363,8 @@ class Gateway:
             text = f.read()
             self.at = f.tell()
         lines = re.findall(r"^\[[^]]*\]\[\d+\]\[(\w+)\]\[lua\] (?:\[[^]]*\] )?script log: (.*)$", text, re.M)
+        if self.escapes:
+            lines = [(level, re.sub(r"\\x([0-9a-f]{2})", lambda m: chr(int(m.group(1), 16)), text)) for level, text in lines]
         return [{"warn": "warning", "err": "error"}.get(level, level) + ": " + text for level, text in lines]
 
     def play(self, i, case, origins):
@@ -265,9 +372,22 @@ class Gateway:
             replies = case.get("replies", {}).get(name, {"headers": {"content-type": "text/plain"}, "body": name})
             origin.begin(replies if isinstance(replies, list) else [replies])
         self.read_log()
-        answers = [ask(self.ports[i], r) for r in case.get("requests", ["GET /"])]
+        before = self.stats(case.get("stats", []))
+        client = Client(self.ports[i], case.get("tls"))
+        answers = [client.ask(r) for r in case.get("requests", ["GET /"])]
+        client.close()
         time.sleep(case.get("settle_ms", 20) / 1000)
-        return {"answers": answers, "origins": {n: o.seen for n, o in origins.items()}, "log": self.read_log()}
+        after = self.stats(case.get("stats", []))
+        return {"answers": answers, "origins": {n: o.seen for n, o in origins.items()}, "log": self.read_log(),
+                "stats": ["%s %+d" % (n, after[n] - before[n]) for n in after]}
+
+    def stats(self, names):
+        """Those of the admin port that are asked for; what is not there is 0."""
+        if not names:
+            return {}
+        with urllib.request.urlopen("http://127.0.0.1:%d/stats" % self.admin, timeout=TIMEOUT) as f:
+            found = dict(re.findall(r"^(\S+): (\d+)$", f.read().decode(), re.M))
+        return {n: int(found.get(n, 0)) for n in names}
 
     def stop(self):
         if self.process.poll() is None:
@@ -291,7 +411,12 @@ def fields_of(fields, ports):
     return out
 
 
-def plain(result, ports, mask=None):
+def short(body):
+    """A body's text; of a long one its length and a digest."""
+    return repr(body) if len(body) <= 2000 else "of %d bytes, %s" % (len(body), hashlib.sha256(body.encode("latin-1")).hexdigest()[:16])
+
+
+def plain(result, ports, mask=None, by_target=False):
     """As lines of text that two gateways should have in common."""
     out = []
     for i, a in enumerate(result["answers"]):
@@ -299,18 +424,18 @@ def plain(result, ports, mask=None):
             out.append("answer %d: none" % i)
             continue
         out.append("answer %d: %d" % (i, a["status"]))
-        out += ["  " + f for f in fields_of(a["headers"], ports)] + ["  body %r" % a["body"]]
+        out += ["  " + f for f in fields_of(a["headers"], ports)] + ["  body " + short(a["body"])]
         out += ["  trailer %s" % f for f in fields_of(a["trailers"], ports)]
     for name, seen in result["origins"].items():
-        for m in seen:
+        for m in sorted(seen, key=lambda m: m["target"]) if by_target else seen:
             out.append("%s: %s %s" % (name, m["method"], m["target"]))
-            out += ["  " + f for f in fields_of(m["headers"], ports)] + ["  body %r" % m["body"]]
+            out += ["  " + f for f in fields_of(m["headers"], ports)] + ["  body " + short(m["body"])]
             out += ["  trailer %s" % f for f in fields_of(m["trailers"], ports)]
     for line in result["log"]:
         for port in ports:
             line = line.replace(":%d" % port, ":PORT")
         out.append("log " + (re.sub(mask, "(masked)", line) if mask else line))
-    return out
+    return out + ["stat " + line for line in result["stats"]]
 
 
 def difference(a, b):
@@ -347,12 +472,17 @@ def main():
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         gateways = []
+        if any(c.get("tls") for c in cases):
+            made = certs.Certs(pathlib.Path(folder))
+            for c in cases:
+                if c.get("tls"):
+                    c["tls"] = dict(c["tls"], certs=made)
         try:
             for binary in (envoy, args.postern):
                 gateways.append(Gateway(binary, cases, origins, folder))
             for i, case in enumerate(cases):
                 ports = [g.ports[i] for g in gateways] + [o.port for o in origins.values()]
-                a, b = [plain(g.play(i, case, origins), ports, case.get("mask")) for g in gateways]
+                a, b = [plain(g.play(i, case, origins), ports, case.get("mask"), case.get("by_target")) for g in gateways]
                 diff, known = difference(a, b), case.get("differs")
                 if args.show:
                     print("=== %s\n%s" % (case["id"], "\n".join(a)))
