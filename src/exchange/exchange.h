@@ -134,6 +134,7 @@ struct leg {
 	bool in_ended;  /* nothing will be added to in */
 	bool ended;     /* out is complete (but for what it holds) */
 	bool discard;   /* what still arrives is thrown away */
+	bool whole;     /* a filter has held all of the body (that filter says so) */
 	/* a filter replaced the body: size rules, whatever content-length says */
 	bool size_fixed;
 	uint8_t broke; /* enum failure_kind: the source broke off while it was held */

@@ -94,8 +94,6 @@ static bool fill_reply(struct exchange *ex, unsigned status, struct str text, st
 			return false;
 		if (!ex->is_head && !chain_copy(body, text.p, text.n))
 			return false;
-	} else if (!head_add_id(h, FIELD_CONTENT_LENGTH, STR("0"))) {
-		return false;
 	}
 	return true;
 }

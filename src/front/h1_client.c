@@ -517,6 +517,9 @@ static struct h1_out head_form(struct client *c)
 		} else if (status != 204 && status >= 200 && len.p && str_u64(len, &v)) {
 			o.length_known = true;
 			o.length = v;
+		} else if (ex->is_head && status != 204 && status != 304 && status >= 200 &&
+			   !c->work->minor0) {
+			o.framing = H1_CHUNKED; /* what a GET would have had */
 		}
 	} else if (size >= 0) {
 		o.framing = H1_LENGTH;

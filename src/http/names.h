@@ -26,7 +26,7 @@ enum {
 	X(FIELD_CONNECTION, "connection", NAME_HOP | NAME_FRAMING)                                \
 	X(FIELD_KEEP_ALIVE, "keep-alive",                                                         \
 	  NAME_HOP | NAME_FRAMING | NAME_SINGLE_REQ | NAME_SINGLE_RESP)                           \
-	X(FIELD_PROXY_CONNECTION, "proxy-connection", NAME_HOP | NAME_FRAMING)                    \
+	X(FIELD_PROXY_CONNECTION, "proxy-connection", NAME_HOP | NAME_FRAMING | NAME_SINGLE_REQ)  \
 	X(FIELD_TRANSFER_ENCODING, "transfer-encoding", NAME_HOP | NAME_FRAMING)                  \
 	X(FIELD_CONTENT_LENGTH, "content-length", NAME_FRAMING)                                   \
 	X(FIELD_UPGRADE, "upgrade", NAME_HOP | NAME_FRAMING | NAME_SINGLE_REQ | NAME_SINGLE_RESP) \

@@ -99,6 +99,15 @@ static bool here(struct run *r)
 	return exch_gathered(ex, (enum leg_kind)r->kind) && (!limit || r->leg->held.n <= limit);
 }
 
+bool buffer_absent(struct run *r)
+{
+	if (!r->leg->trailers || !chain_empty(exch_held(r->ex, (enum leg_kind)r->kind)))
+		return false;
+	r->end_stream = true;
+	r->buffered = false;
+	return true;
+}
+
 /* handle:body([always_wrap]) */
 int buffer_body(lua_State *L)
 {
@@ -134,7 +143,11 @@ int buffer_body(lua_State *L)
 	run_may_yield(L);
 	buffer_push(L); /* made now, where running out of memory is an ordinary error */
 	if (here(r)) {
-		r->buffered = r->saw_body = r->end_stream = true;
+		if (buffer_absent(r)) {
+			lua_pushnil(L);
+			return 1;
+		}
+		r->buffered = r->saw_body = r->end_stream = r->leg->whole = true;
 		return 1;
 	}
 	r->buffered = true;

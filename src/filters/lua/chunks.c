@@ -22,7 +22,15 @@ static void start_round(struct run *r, struct chain *bytes)
 	if (bytes)
 		chain_move(&r->chunk, bytes);
 	r->in_chunk = true;
+	r->called = false;
 	r->chunk_number++;
+}
+
+/* Envoy hands on what it made itself, and what a filter before this one held whole, as one piece
+ * that is also the end. */
+static bool in_one_piece(const struct run *r)
+{
+	return r->leg->whole || (r->kind == LEG_RESPONSE && r->ex->local_reply);
 }
 
 /* Where the loop stands with the bytes at hand. 1: a round has begun; 0: the loop ends; -1: it has
@@ -42,7 +50,8 @@ int chunks_step(struct run *r, struct chain *bytes, bool end)
 			return -1;
 		r->stage = 2;
 		r->saw_body = r->end_stream = true;
-		if (!r->leg->trailers) { /* the end comes as a chunk of its own, an empty one */
+		/* The end comes as a chunk of its own, an empty one, but from the wire only. */
+		if (!r->leg->trailers && !(r->chunk_number > 0 && in_one_piece(r))) {
 			start_round(r, NULL);
 			return 1;
 		}
@@ -84,6 +93,14 @@ static bool small_and_written(const struct run *r)
 	       head_has(r->head, FIELD_CONTENT_LENGTH);
 }
 
+/* The end came while the script waited for a call: Envoy makes no round of it. */
+static bool end_passed(const struct run *r)
+{
+	if (!r->called || r->stage != 1)
+		return false;
+	return r->in_place || r->batch_end || (r->leg->in_ended && chain_empty(&r->leg->in));
+}
+
 /* The iterator: a closure over the handle (upvalue 3), for its generation. */
 static int next_chunk(lua_State *L)
 {
@@ -91,6 +108,8 @@ static int next_chunk(lua_State *L)
 	const struct obj *handle = lua_touserdata(L, lua_upvalueindex(3));
 	if (handle->serial != r->serial)
 		obj_stale(L);
+	if (end_passed(r))
+		r->saw_body = r->end_stream = true;
 	if (r->end_stream)
 		return 0;
 	run_may_yield(L);

@@ -57,9 +57,11 @@ static enum resolution resolution_arg(lua_State *L)
 {
 	struct str s;
 	s.p = luaL_optlstring(L, 2, "", &s.n);
-	if (s.n == 0 || str_eq(s, STR("0")))
+	if (s.n == 0)
 		return MILLISECOND;
-	return str_eq(s, STR("1")) ? MICROSECOND : NEITHER;
+	uint64_t n;
+	s = str_trim(s);
+	return !str_u64(s, &n) || n > 1 ? NEITHER : n ? MICROSECOND : MILLISECOND;
 }
 
 static int timestamp(lua_State *L)
@@ -94,14 +96,15 @@ static int clear_route_cache(lua_State *L)
 	return 0;
 }
 
-/* An IP address, with or without port: "1.2.3.4", "1.2.3.4:80", "[::1]", "[::1]:80". */
+/* An IP address, with or without port: "1.2.3.4", "1.2.3.4:80", "[::1]", "[::1]:80", "::1". */
 static bool ip_host(struct str s)
 {
 	char text[INET6_ADDRSTRLEN + 1];
 	unsigned char addr[16];
 	struct str host = s, port = {NULL, 0};
-	bool six = s.n && s.p[0] == '[';
-	if (six) {
+	bool bracket = s.n && s.p[0] == '[';
+	bool six = bracket || (s.n && memchr(s.p, ':', s.n) != memrchr(s.p, ':', s.n));
+	if (bracket) {
 		const char *close = memchr(s.p, ']', s.n);
 		if (!close)
 			return false;
@@ -111,7 +114,7 @@ static bool ip_host(struct str s)
 			return false;
 		if (rest.n)
 			port = str_from(rest, 1);
-	} else {
+	} else if (!six) {
 		struct str before, after;
 		if (str_cut(s, ':', &before, &after)) {
 			host = before;

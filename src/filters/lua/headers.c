@@ -130,24 +130,30 @@ void headers_check_value(lua_State *L, struct str name, struct str value)
 	}
 }
 
-static struct head *writable(lua_State *L, struct obj *o)
+/* Asked before the arguments are looked at, as Envoy does. */
+static inline __attribute__((always_inline)) struct head *unfrozen(lua_State *L, struct obj *o)
 {
 	struct run *r = run_now;
 	struct head *h = living_head(L, o);
-	if (h == r->head) {
-		if (r->continued)
-			luaL_error(L, "header map can no longer be modified");
-		if (r->kind == LEG_REQUEST &&
-		    ((const struct lua_filter *)r->self->config)->clear_route_cache)
-			exch_clear_route(r->ex);
-		r->modified = true;
-	}
+	if (h == r->head && r->continued)
+		luaL_error(L, "header map can no longer be modified");
 	if (__builtin_expect(o->open, 0)) {
 		if (obj_loop_runs(L, o))
 			luaL_error(L, "header map cannot be modified while iterating");
 		o->open = false;
 	}
 	return h;
+}
+
+static inline __attribute__((always_inline)) void modified(const struct head *h)
+{
+	struct run *r = run_now;
+	if (h != r->head)
+		return;
+	if (r->kind == LEG_REQUEST &&
+	    ((const struct lua_filter *)r->self->config)->clear_route_cache)
+		exch_clear_route(r->ex);
+	r->modified = true;
 }
 
 /* --- methods --- */
@@ -244,9 +250,10 @@ static void put(lua_State *L, struct head *h, enum field_id id, struct str name,
 static int add(lua_State *L)
 {
 	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	struct head *h = unfrozen(L, o);
 	struct str name = obj_str(L, 2), value = obj_str(L, 3);
-	struct head *h = writable(L, o);
 	enum field_id id;
+	modified(h);
 	name = headers_checked_name(L, name, h, &id);
 	headers_check_value(L, name, value);
 	struct field *f = name_infos[id].flags & single_flags(h) ? head_get(h, id) : NULL;
@@ -257,13 +264,15 @@ static int add(lua_State *L)
 static int replace(lua_State *L)
 {
 	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	struct head *h = unfrozen(L, o);
 	struct str name = obj_str(L, 2), value = obj_str(L, 3);
-	struct head *h = writable(L, o);
 	enum field_id id;
+	modified(h);
 	name = headers_checked_name(L, name, h, &id);
 	headers_check_value(L, name, value);
 	struct str v = obj_copy_to(L, h->arena, value);
-	if (id == FIELD_STATUS) /* the phrase was that of another status */
+	/* the phrase was that of another status, unless a script has said it */
+	if (id == FIELD_STATUS && !run_now->ex->allow_http1_reason)
 		h->reason = (struct str){NULL, 0};
 	if (id ? !head_replace_id(h, id, v) : !head_replace(h, name, v))
 		obj_no_memory(L);
@@ -273,9 +282,10 @@ static int replace(lua_State *L)
 static int remove_all(lua_State *L)
 {
 	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	struct head *h = unfrozen(L, o);
 	struct str name = obj_str(L, 2);
-	struct head *h = writable(L, o);
 	enum field_id id = id_in(h, name);
+	modified(h);
 	if (!id) {
 		head_remove(h, name);
 		return 0;
@@ -290,20 +300,47 @@ static int remove_all(lua_State *L)
 static int set_reason(lua_State *L)
 {
 	struct obj *o = obj_arg(L, OBJ_HEADERS);
+	struct head *h = unfrozen(L, o);
 	struct str s = obj_str(L, 2);
 	if (o->which != HEADERS_RESPONSE)
 		return 0;
-	struct head *h = writable(L, o);
+	modified(h);
 	headers_check_value(L, STR("reason phrase"), s);
-	h->reason = obj_copy(L, s);
+	h->reason = s.n ? obj_copy(L, s) : (struct str){NULL, 0}; /* "": the usual one */
 	run_now->ex->allow_http1_reason = true;
 	return 0;
 }
 
 /* --- handle methods --- */
 
+_Static_assert(FIELD_TE < 64, "one word of head.has tells of them all");
+static const uint64_t hop_fields = 1ull << FIELD_CONNECTION | 1ull << FIELD_KEEP_ALIVE |
+				   1ull << FIELD_PROXY_CONNECTION | 1ull << FIELD_TE;
+
+/* What concerns the connection alone is not the script's, as in Envoy; of "te" only what is passed
+ * on. A configured upgrade keeps its fields. */
+static __attribute__((noinline)) void drop_hop_fields(struct head *h, const struct exchange *ex)
+{
+	static const enum field_id ids[] = {FIELD_CONNECTION, FIELD_KEEP_ALIVE,
+					    FIELD_PROXY_CONNECTION};
+	if (h == &ex->resp.head) {
+		if (head_has(h, FIELD_KEEP_ALIVE))
+			head_remove_id(h, FIELD_KEEP_ALIVE);
+		return;
+	}
+	if (h != &ex->req.head || ex->upgrade.p)
+		return;
+	for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+		if (head_has(h, ids[i]))
+			head_remove_id(h, ids[i]);
+	if (head_has(h, FIELD_TE) && !str_ieq(str_trim(head_value(h, FIELD_TE)), STR("trailers")))
+		head_remove_id(h, FIELD_TE);
+}
+
 static void first_touch(lua_State *L, struct head *h)
 {
+	if (__builtin_expect(h->has[0] & hop_fields, 0))
+		drop_hop_fields(h, run_now->ex);
 	if (!head_join_single(h))
 		obj_no_memory(L);
 }
@@ -401,9 +438,9 @@ static void add_entry(lua_State *L, struct head *h, struct str name, int type, b
 		add_pair(L, h, id, name, call);
 		return;
 	}
-	int n = (int)lua_objlen(L, -1);
-	for (int i = 1; i <= n; i++) {
-		lua_rawgeti(L, -1, i);
+	int list = lua_gettop(L);
+	lua_pushnil(L);
+	while (lua_next(L, list)) { /* holes are passed over, keys do not matter */
 		if (!lua_isstring(L, -1))
 			bad_value(L);
 		add_pair(L, h, id, name, call);

@@ -117,21 +117,34 @@ struct call_options {
 	bool asynchronous, duplicates, xff;
 };
 
+/* Where Envoy has the key and the value of an option on its stack: its messages say so. */
+enum { AT_KEY = 7, AT_VALUE = 8 };
+
+static _Noreturn void bad_option(lua_State *L, int at, const char *wanted, int got)
+{
+	luaL_argerror(L, at,
+		      lua_pushfstring(L, "%s expected, got %s", wanted, luaL_typename(L, got)));
+	must_fail("luaL_argerror returns", __FILE__, __LINE__);
+}
+
+/* Milliseconds, their fraction cut off. */
 static double timeout_arg(lua_State *L, int at, bool option)
 {
-	if (option && lua_type(L, at) != LUA_TNUMBER)
-		luaL_error(L, "http call timeout must be a number, got %s", luaL_typename(L, at));
+	if (option && !lua_isnumber(L, at))
+		bad_option(L, AT_VALUE, "number", at);
 	double ms = luaL_checknumber(L, at);
-	if (!(ms >= 0))
+	if (!(ms > -1))
 		luaL_error(L, "http call timeout must be >= 0");
-	return ms;
+	return ms < 0 ? 0 : ms;
 }
 
 static void read_options(lua_State *L, int at, struct call_options *o)
 {
 	lua_pushnil(L);
 	while (lua_next(L, at)) {
-		const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+		if (!lua_isstring(L, -2))
+			bad_option(L, AT_KEY, "string", -2);
+		const char *key = lua_tostring(L, -2); /* no number comes past the last error */
 		bool flag = lua_toboolean(L, -1);
 		if (strcmp(key, "timeout_ms") == 0)
 			o->timeout_ms = timeout_arg(L, lua_gettop(L), true);
@@ -142,8 +155,7 @@ static void read_options(lua_State *L, int at, struct call_options *o)
 		else if (strcmp(key, "send_xff") == 0)
 			o->xff = flag;
 		else if (strcmp(key, "trace_sampled") != 0)
-			luaL_error(L, "\"%s\" is not valid key for httpCall() options",
-				   lua_type(L, -2) == LUA_TNUMBER ? lua_tostring(L, -2) : key);
+			luaL_error(L, "\"%s\" is not valid key for httpCall() options", key);
 		lua_pop(L, 1);
 	}
 }
@@ -294,6 +306,7 @@ int httpcall_handle(lua_State *L)
 	call_gather(c->call, c->body_most + 1);
 	c->run = r;
 	r->call = c;
+	r->called = true;
 	return run_yield(L, PENDING_CALL);
 }
 

@@ -69,7 +69,7 @@ static const char LIBS[] =
 	"raw.coroutine.resume, raw.coroutine.yield,\n"
 	"  raw.coroutine.status, raw.coroutine.running\n"
 	"local hosted, waiting = host.hosted, setmetatable({}, {__mode = 'k'})\n"
-	"local busy = 'cannot resume non-suspended coroutine'\n"
+	"local busy = 'cannot resume running coroutine'\n"
 	"local back, wback\n"
 	"local function pass(co, ok, ...)\n"
 	"  if ok and (...) == MARK then\n"

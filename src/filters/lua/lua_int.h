@@ -215,6 +215,7 @@ struct run {
 	struct chain chunk; /* the round's bytes */
 	struct chain done;  /* earlier rounds' bytes of this batch */
 	bool in_chunk;
+	bool called;    /* since the round began, a call was waited for */
 	bool streaming; /* the body hook drives it */
 	bool batch_end;
 	uint64_t chunk_number;
@@ -429,6 +430,8 @@ void headers_from_table(lua_State *L, int at, struct head *h, bool call);
 
 /* buffer.c, chunks.c */
 int buffer_body(lua_State *L);
+/* Trailers came, and no byte before them: for body() there was none. Notes it when it is so. */
+bool buffer_absent(struct run *r);
 void buffer_push(lua_State *L);
 int chunks_iterator(lua_State *L);
 /* bodyChunks with these bytes at hand (end: no more will come). 1: a round has begun, its object

@@ -350,13 +350,13 @@ static int dynamic_set(lua_State *L)
 {
 	struct obj *o = obj_arg(L, OBJ_DYNAMIC_METADATA);
 	struct exchange *ex = run_now->ex;
-	struct str ns = obj_str(L, 2), key = obj_str(L, 3);
 	if (o->open) {
 		if (obj_loop_runs(L, o))
 			return luaL_error(
 				L, "dynamic metadata map cannot be modified while iterating");
 		o->open = false;
 	}
+	struct str ns = obj_str(L, 2), key = obj_str(L, 3);
 	struct value *v = metadata_value(L, 4);
 	if (!metadata_set(&ex->metadata, &ex->arena, ns, key, v))
 		obj_no_memory(L);

@@ -444,7 +444,7 @@ static void note_arrivals(struct run *r)
 	if (r->buffered || r->continued || r->end_stream)
 		return;
 	if (exch_gathered(r->ex, k))
-		r->saw_body = r->end_stream = true;
+		r->saw_body = r->end_stream = r->leg->whole = true;
 	else if (exch_held(r->ex, k)->n > 0)
 		r->saw_body = true;
 }
@@ -471,7 +471,11 @@ enum verdict run_resume(struct exchange *ex, const struct filter_cfg *self, enum
 	case PENDING_BODY:
 		if (!exch_gathered(ex, k))
 			return WAIT;
-		r->saw_body = r->end_stream = true;
+		if (buffer_absent(r)) {
+			lua_pushnil(r->co.L);
+			break;
+		}
+		r->saw_body = r->end_stream = r->leg->whole = true;
 		push_kept(r, PLACE_BODY);
 		break;
 	case PENDING_WHOLE:

@@ -66,12 +66,14 @@ static int histogram(lua_State *L)
 	return make(L, OBJ_HISTOGRAM, STAT_HISTOGRAM, name);
 }
 
-/* A number that may not be negative. */
+/* A number that may not be negative, its fraction cut off. */
 static uint64_t amount(lua_State *L, const char *what)
 {
 	double d = luaL_checknumber(L, 2);
-	if (!(d >= 0))
+	if (!(d > -1))
 		luaL_error(L, "%s must be non-negative", what);
+	if (d < 0)
+		return 0;
 	return d >= 9e18 ? (uint64_t)9e18 : (uint64_t)d;
 }
 

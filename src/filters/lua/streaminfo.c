@@ -104,10 +104,10 @@ static int state_get(lua_State *L)
 {
 	obj_arg(L, OBJ_FILTER_STATE);
 	struct str name = obj_str(L, 2);
-	bool field = !lua_isnoneornil(L, 3);
+	const struct state_entry *e = state_find(run_now->ex->filter_state, name);
+	bool field = e && !lua_isnoneornil(L, 3);
 	if (field)
 		obj_str(L, 3);
-	const struct state_entry *e = state_find(run_now->ex->filter_state, name);
 	if (e && !field) /* strings have no fields */
 		return push_str(L, e->value);
 	lua_pushnil(L);

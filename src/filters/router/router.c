@@ -527,7 +527,9 @@ static bool hand_over_head(struct exchange *ex, const struct filter_cfg *self, s
 	rt->head_done = true;
 	if (c->tunnel)
 		exch_tunnel(ex);
-	int64_t size = bodyless || (c->ended && chain_empty(&c->in)) ? 0 : c->length;
+	/* a chunked answer without a byte stays a chunked one */
+	bool empty = c->ended && chain_empty(&c->in) && !head_has(c->head, FIELD_TRANSFER_ENCODING);
+	int64_t size = bodyless || empty ? 0 : c->length;
 	exch_answer_head(ex, c->tunnel ? -1 : size);
 	return true;
 }
