@@ -11,7 +11,8 @@ enum {
 	COLLECT = 48 * 1024,
 	WRITE_IOV = 64,
 	STARTS_PER_TURN = 8,
-	H2_READ = CHUNK_SMALL
+	H2_READ = CHUNK_SMALL,
+	EARLY_US = 1000000
 };
 
 struct h2_stream {
@@ -24,6 +25,7 @@ struct h2_stream {
 	bool answered; /* the head was submitted */
 	bool ending, too_large, request_ended;
 	uint64_t received, consumed;
+	uint64_t opened_us;
 	int64_t size;
 	int64_t announced; /* content-length of the answer still to be sent, -1 none */
 };
@@ -37,7 +39,7 @@ struct h2_client {
 	struct grave grave;
 	struct chunk *feeding; /* what h2_feed is looking at */
 	unsigned n;
-	bool broken, told, draining;
+	bool broken, told, draining, logged;
 	uint64_t head_us;
 };
 
@@ -156,7 +158,7 @@ static void *opened(void *owner, int32_t id, struct head **head)
 		s->next->prev = s;
 	c->streams = s;
 	c->n++;
-	c->head_us = loop_now_us(cl->front->loop);
+	s->opened_us = c->head_us = loop_now_us(cl->front->loop);
 	if (!timer_armed(&cl->timer) || cl->hcm->request_headers_timeout_us)
 		client_timer(cl, cl->hcm->request_headers_timeout_us
 					 ? cl->hcm->request_headers_timeout_us
@@ -353,6 +355,13 @@ static bool take(void *owner, void *stream, size_t n, struct chain *wire)
 	return true;
 }
 
+static bool early(void *owner, void *stream)
+{
+	const struct h2_stream *s = stream;
+	const struct h2_client *c = owner;
+	return !s->answered || loop_now_us(c->client->front->loop) - s->opened_us < EARLY_US;
+}
+
 static void sent(void *owner, void *stream)
 {
 	struct h2_stream *s = stream;
@@ -369,6 +378,7 @@ static const struct h2_ops ops = {
 	.closed = closed,
 	.available = available,
 	.take = take,
+	.early = early,
 	.sent = sent,
 };
 
@@ -431,6 +441,17 @@ static void finish_if_over(struct h2_client *c)
 	}
 }
 
+/* Once: the client, not we, has ended it. */
+static void tell_why(struct h2_client *c)
+{
+	const char *why = h2_detail(c->h2);
+	if (!why || c->logged)
+		return;
+	c->logged = true;
+	log_limited(LOG_HTTP, LOG_INFO, why, "[C%llu] %s from %.*s",
+		    (unsigned long long)c->client->id, why, STR_ARG(c->client->work->peer.remote));
+}
+
 static void flush(struct task *t)
 {
 	struct h2_client *c = (struct h2_client *)((char *)t - offsetof(struct h2_client, flush));
@@ -449,6 +470,7 @@ static void flush(struct task *t)
 			client_close(cl, true);
 			return;
 		}
+		tell_why(c);
 		if (c->wire.n) {
 			struct iovec iov[WRITE_IOV];
 			size_t bytes;
@@ -487,7 +509,7 @@ static void write_on(struct task *t)
 static void feed(struct h2_client *c, struct chunk *chunk, const char *p, size_t n)
 {
 	c->feeding = chunk;
-	if (!h2_feed(c->h2, p, n))
+	if (!h2_feed(c->h2, p, n, loop_now_us(c->client->front->loop)))
 		c->broken = true;
 	c->feeding = NULL;
 	want_flush(c);
@@ -530,6 +552,7 @@ bool h2_client_start(struct client *cl)
 	struct h2_client *c = client_work(cl) ? mem_zalloc(MEM_CONN, sizeof *c) : NULL;
 	if (!c)
 		return false;
+	const uint32_t block = 1 + cl->hcm->limits.head / 1024; /* frames of one field block */
 	struct h2_settings st = {
 		.max_streams = cfg->max_streams ? cfg->max_streams : H2_STREAMS,
 		.stream_window = cfg->stream_window ? cfg->stream_window : 65536,
@@ -537,8 +560,14 @@ bool h2_client_start(struct client *cl)
 		.header_table = cfg->header_table,
 		.head_bytes = cl->hcm->limits.head,
 		.fields = cl->hcm->limits.fields,
+		.trailer_bytes = cl->hcm->limits.trailer,
+		.trailer_fields = cl->hcm->limits.trailer_fields,
 		.owed = cfg->max_control_frames ? cfg->max_control_frames : H2_OWED,
 		.empty = cfg->max_empty_frames,
+		.guard = {.priority = cfg->max_priority,
+			  .window_updates = cfg->max_window_updates,
+			  .control_rate = (uint32_t)cl->model->options.h2_control_rate,
+			  .block = block < 8 ? 8 : block},
 	};
 	c->client = cl;
 	c->flush.run = flush;

@@ -145,67 +145,13 @@ static enum h1_verdict chunk_line(struct h1_body *b, const struct h1_limits *lim
 	return q < end ? bad(b, 400, bad_chunk) : H1_MORE;
 }
 
-/* RFC 9110 6.5.1 and robustness.md 3.1: what may not come late. Framing, routing, authentication, cookies,
- * who forwarded it, how to read the content, and what steers caches or asks for conditions. */
-static bool may_trail(enum field_id id)
-{
-	if (name_infos[id].flags & (NAME_HOP | NAME_FRAMING | NAME_PSEUDO))
-		return false;
-	switch (id) {
-	case FIELD_HOST:
-	case FIELD_PROXY_AUTHENTICATE:
-	case FIELD_PROXY_AUTHORIZATION:
-	case FIELD_AUTHORIZATION:
-	case FIELD_COOKIE:
-	case FIELD_SET_COOKIE:
-	case FIELD_FORWARDED:
-	case FIELD_X_FORWARDED_FOR:
-	case FIELD_X_FORWARDED_PROTO:
-	case FIELD_X_FORWARDED_HOST:
-	case FIELD_X_FORWARDED_PORT:
-	case FIELD_X_FORWARDED_CLIENT_CERT:
-	case FIELD_X_REQUEST_ID:
-	case FIELD_X_ENVOY_ATTEMPT_COUNT:
-	case FIELD_X_ENVOY_RETRY_ON:
-	case FIELD_X_ENVOY_MAX_RETRIES:
-	case FIELD_X_ENVOY_EXTERNAL:
-	case FIELD_X_ENVOY_INTERNAL:
-	case FIELD_X_ENVOY_TIMEOUT:
-	case FIELD_X_ENVOY_TRY_TIMEOUT:
-	case FIELD_X_ENVOY_EXPECTED_TIMEOUT:
-	case FIELD_X_ENVOY_ORIGINAL_PATH:
-	case FIELD_VIA:
-	case FIELD_EXPECT:
-	case FIELD_CONTENT_ENCODING:
-	case FIELD_CONTENT_TYPE:
-	case FIELD_CONTENT_RANGE:
-	case FIELD_CONTENT_LOCATION:
-	case FIELD_CACHE_CONTROL:
-	case FIELD_PRAGMA:
-	case FIELD_EXPIRES:
-	case FIELD_AGE:
-	case FIELD_DATE:
-	case FIELD_LOCATION:
-	case FIELD_VARY:
-	case FIELD_RETRY_AFTER:
-	case FIELD_RANGE:
-	case FIELD_IF_MATCH:
-	case FIELD_IF_NONE_MATCH:
-	case FIELD_IF_MODIFIED_SINCE:
-	case FIELD_IF_UNMODIFIED_SINCE:
-	case FIELD_IF_RANGE: return false;
-	default: return true;
-	}
-}
-
 /* A trailer line is complete in b->line. False: no memory. */
 static bool take_trailer(struct h1_body *b)
 {
 	struct str name, value;
 	str_cut((struct str){b->line, b->line_n}, ':', &name, &value);
 	b->line_n = 0;
-	if (!may_trail(name_id(name.p, name.n)) || str_ieq(name, STR("www-authenticate")) ||
-	    str_ieq(name, STR("max-forwards")))
+	if (!name_may_trail(name))
 		return true;
 	return head_add_copy(b->trailers, name, str_trim(value));
 }

@@ -5,6 +5,11 @@
 #include <nghttp2/nghttp2.h>
 #include <stdio.h>
 
+static const char too_large[] = "http2.too_large";
+static const char too_many[] = "http2.too_many_frames";
+static const char unread[] = "http2.unread_frames";
+static const char violated[] = "http2.protocol_error";
+
 enum { NV_ON_STACK = 64, FRAME_HEAD = 9 };
 
 struct h2 {
@@ -15,8 +20,9 @@ struct h2 {
 	struct chain *wire; /* while collecting */
 	bool broken, in_head;
 	bool settings_sent;
-	bool flooded;   /* more frames of a kind than one may send */
-	uint32_t empty; /* frames without content in a row */
+	struct h2_guard guard;
+	const char *flooded; /* why the client has to go; NULL: it may stay */
+	uint32_t empty;      /* frames without content in a row */
 	/* the field block being decoded */
 	int32_t id;
 	void *stream;
@@ -49,6 +55,7 @@ static int begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *user)
 		return 0;
 	}
 	h->head = NULL;
+	h2_guard_opened(&h->guard);
 	h->stream = h->ops->opened(h->owner, h->id, &h->head);
 	if (!h->stream) {
 		nghttp2_submit_rst_stream(s, NGHTTP2_FLAG_NONE, h->id, NGHTTP2_REFUSED_STREAM);
@@ -104,14 +111,17 @@ static int got_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t 
 		return 0;
 	struct str n = {(const char *)name, nn}, v = {(const char *)value, vn};
 	h->bytes += nn + vn + 32;
-	h->fields++;
+	h->fields += nn == 0 || name[0] != ':';
 	bool trailers = is_trailers(f);
-	if (h->bytes > h->settings.head_bytes || (h->fields > h->settings.fields + 5)) {
+	if (trailers
+		    ? h->bytes > h->settings.trailer_bytes || h->fields > h->settings.trailer_fields
+		    : h->bytes > h->settings.head_bytes || h->fields > h->settings.fields) {
 		/* decoded for HPACK's sake, not kept; a block far beyond the limit ends the
 		 * connection */
 		h->too_large = true;
 		if (h->bytes > 4 * (size_t)h->settings.head_bytes + 65536) {
 			h->broken = true;
+			h->flooded = too_large;
 			nghttp2_session_terminate_session(s, NGHTTP2_ENHANCE_YOUR_CALM);
 		}
 		return 0;
@@ -131,24 +141,8 @@ static int got_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t 
 	if (h->malformed)
 		return 0;
 	if (trailers) {
-		static const enum field_id never[] = {FIELD_CONTENT_LENGTH,
-						      FIELD_HOST,
-						      FIELD_AUTHORIZATION,
-						      FIELD_COOKIE,
-						      FIELD_TE,
-						      FIELD_EXPECT,
-						      FIELD_TRAILER,
-						      FIELD_X_FORWARDED_FOR,
-						      FIELD_X_FORWARDED_PROTO,
-						      FIELD_X_FORWARDED_HOST,
-						      FIELD_FORWARDED,
-						      FIELD_CONTENT_TYPE,
-						      FIELD_CONTENT_ENCODING,
-						      FIELD_CONTENT_RANGE};
-		enum field_id id = name_id(n.p, n.n);
-		for (size_t i = 0; i < sizeof never / sizeof *never; i++)
-			if (id == never[i])
-				return 0;
+		if (!name_may_trail(n))
+			return 0;
 		if (!h->trailers) {
 			struct arena *a = h->ops->arena(h->owner, h->stream);
 			if (!a)
@@ -195,6 +189,24 @@ static bool head_ok(struct h2 *h)
 	return authority.p && authority_ok(authority);
 }
 
+static void early_reset(struct h2 *h, void *stream, unsigned weight)
+{
+	const char *why = stream && !h->ops->early(h->owner, stream)
+				  ? NULL
+				  : h2_guard_early_reset(&h->guard, weight);
+	if (why && !h->flooded)
+		h->flooded = why;
+}
+
+/* Ours: what the client provoked counts double; an answer that is whole is no reset. */
+static void reset_sent(struct h2 *h, void *stream, uint32_t code)
+{
+	if (code != NGHTTP2_NO_ERROR)
+		early_reset(h, stream,
+			    code == NGHTTP2_INTERNAL_ERROR || code == NGHTTP2_REFUSED_STREAM ? 1
+											     : 2);
+}
+
 static int frame_received(nghttp2_session *s, const nghttp2_frame *f, void *user)
 {
 	struct h2 *h = user;
@@ -229,6 +241,9 @@ static int frame_received(nghttp2_session *s, const nghttp2_frame *f, void *user
 	}
 	if (f->hd.type == NGHTTP2_DATA && end && stream)
 		h->ops->ended(h->owner, stream, NULL);
+	/* one for a stream that has just ended costs nobody anything */
+	if (f->hd.type == NGHTTP2_RST_STREAM && stream)
+		early_reset(h, stream, 1);
 	return 0;
 }
 
@@ -240,7 +255,8 @@ static int begin_frame(nghttp2_session *s, const nghttp2_frame_hd *hd, void *use
 	if (hd->type == NGHTTP2_DATA || hd->type == NGHTTP2_HEADERS ||
 	    hd->type == NGHTTP2_CONTINUATION) {
 		h->empty = hd->length || hd->flags & NGHTTP2_FLAG_END_STREAM ? 0 : h->empty + 1;
-		h->flooded |= h->empty > h->settings.empty;
+		if (h->empty > h->settings.empty)
+			h->flooded = too_many;
 	}
 	return 0;
 }
@@ -273,6 +289,11 @@ static int stream_closed(nghttp2_session *s, int32_t id, uint32_t code, void *us
 static int frame_sent(nghttp2_session *s, const nghttp2_frame *f, void *user)
 {
 	struct h2 *h = user;
+	if (f->hd.type == NGHTTP2_GOAWAY && f->goaway.error_code != NGHTTP2_NO_ERROR && !h->flooded)
+		h->flooded = violated;
+	if (f->hd.type == NGHTTP2_RST_STREAM)
+		reset_sent(h, nghttp2_session_get_stream_user_data(s, f->hd.stream_id),
+			   f->rst_stream.error_code);
 	if ((f->hd.type == NGHTTP2_DATA || f->hd.type == NGHTTP2_HEADERS) &&
 	    f->hd.flags & NGHTTP2_FLAG_END_STREAM) {
 		void *stream = nghttp2_session_get_stream_user_data(s, f->hd.stream_id);
@@ -362,6 +383,7 @@ static int send_data(nghttp2_session *s, nghttp2_frame *f, const uint8_t *frameh
 	if (!chain_copy(h->wire, framehd, FRAME_HEAD) ||
 	    !h->ops->take(h->owner, stream, length, h->wire))
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	h2_guard_data_sent(&h->guard);
 	return 0;
 }
 
@@ -412,6 +434,7 @@ struct h2 *h2_new(const struct h2_settings *st, const struct h2_ops *ops, void *
 		h->ops = ops;
 		h->owner = owner;
 		h->settings = *st;
+		h2_guard_init(&h->guard);
 		nghttp2_option_set_no_auto_window_update(o, 1);
 		nghttp2_option_set_no_closed_streams(o, 1);
 		nghttp2_option_set_max_send_header_block_length(o, 1 << 20);
@@ -455,18 +478,37 @@ void h2_free(struct h2 *h)
 	mem_free(MEM_CONN, h);
 }
 
-bool h2_feed(struct h2 *h, const char *p, size_t n)
+/* GOAWAY is the last word, and nothing more is read. True: it is to be sent now. */
+static bool end_flood(struct h2 *h)
+{
+	if (h->broken || !h->flooded)
+		return false;
+	nghttp2_session_terminate_session(h->session, NGHTTP2_ENHANCE_YOUR_CALM);
+	h->broken = true;
+	return true;
+}
+
+bool h2_feed(struct h2 *h, const char *p, size_t n, uint64_t now_us)
 {
 	ssize_t used = nghttp2_session_mem_recv(h->session, (const uint8_t *)p, n);
 	if (used < 0 || (size_t)used != n)
 		h->broken = true;
+	/* behind nghttp2, so that the streams of these bytes are counted */
+	const char *why = h2_guard_feed(&h->guard, &h->settings.guard, p, n, now_us);
 	/* A peer that does not read makes us keep what it causes, RST_STREAM above all. */
-	if (!h->broken && (h->flooded || nghttp2_session_get_outbound_queue_size(h->session) >
-						 h->settings.owed)) {
-		nghttp2_session_terminate_session(h->session, NGHTTP2_ENHANCE_YOUR_CALM);
-		h->broken = true;
-	}
+	if (!why && nghttp2_session_get_outbound_queue_size(h->session) > h->settings.owed)
+		why = unread;
+	if (h->broken && !why)
+		why = violated;
+	if (why && !h->flooded)
+		h->flooded = why;
+	end_flood(h);
 	return !h->broken;
+}
+
+const char *h2_detail(const struct h2 *h)
+{
+	return h->flooded;
 }
 
 /* The first frame is our SETTINGS, its first entry the limit of streams: a 9-byte frame head, a
@@ -489,6 +531,9 @@ bool h2_collect(struct h2 *h, struct chain *wire, size_t limit)
 		ssize_t n = nghttp2_session_mem_send(h->session, &p);
 		if (n < 0)
 			return false;
+		bool gone = end_flood(h); /* resets are counted as they leave */
+		if (n == 0 && gone)
+			continue;
 		if (n == 0)
 			break;
 		if (!h->settings_sent) {

@@ -5,13 +5,16 @@
  */
 #pragma once
 #include "base/chain.h"
+#include "http/h2_guard.h"
 #include "http/head.h"
 
 struct h2;
 struct h2_settings {
 	uint32_t max_streams, stream_window, connection_window, header_table;
-	uint32_t head_bytes, fields; /* of a decoded field section: name + value + 32 each */
-	uint32_t owed;               /* frames that may wait to be read by the peer */
+	/* of a decoded field section: name + value + 32 each; pseudo fields are not among the fields */
+	uint32_t head_bytes, fields, trailer_bytes, trailer_fields;
+	uint32_t owed; /* frames that may wait to be read by the peer */
+	struct h2_guard_limits guard;
 	uint32_t
 		empty; /* DATA, HEADERS, CONTINUATION in a row with neither content nor END_STREAM */
 };
@@ -33,6 +36,8 @@ struct h2_ops {
 	size_t (*available)(void *owner, void *stream, bool *end, const struct head **trailers);
 	/* Moves n of them behind wire. False: no memory. */
 	bool (*take)(void *owner, void *stream, size_t n, struct chain *wire);
+	/* A reset of this stream now is an early one (robustness.md 3.3). */
+	bool (*early)(void *owner, void *stream);
 	/* The last byte of the answer has been framed. */
 	void (*sent)(void *owner, void *stream);
 };
@@ -42,8 +47,10 @@ struct h2 *h2_new(const struct h2_settings *s, const struct h2_ops *ops, void *o
 /* No callback comes from it. */
 void h2_free(struct h2 *h);
 /* All n bytes are consumed. False: the connection must be closed after what h2_collect still
- * gives (GOAWAY). */
-bool h2_feed(struct h2 *h, const char *p, size_t n);
+ * gives (GOAWAY); h2_detail says why. */
+bool h2_feed(struct h2 *h, const char *p, size_t n, uint64_t now_us);
+/* Why the connection ends, when it is the client's fault: a word for the log, static. NULL: it does not. */
+const char *h2_detail(const struct h2 *h);
 /* Frames to be written, behind wire, until about limit bytes are there or nothing is left.
  * False: no memory or an internal error. */
 bool h2_collect(struct h2 *h, struct chain *wire, size_t limit);

@@ -78,3 +78,64 @@ enum field_id name_id(const char *p, size_t n)
 	}
 	return (enum field_id)id;
 }
+
+bool name_may_trail(struct str name)
+{
+	static const char *const others[] = {"www-authenticate", "max-forwards", "x-real-ip",
+					     "cdn-loop"};
+	enum field_id id = name_id(name.p, name.n);
+	if (name_infos[id].flags & (NAME_HOP | NAME_FRAMING | NAME_PSEUDO))
+		return false;
+	switch (id) {
+	case FIELD_HOST:
+	case FIELD_PROXY_AUTHENTICATE:
+	case FIELD_PROXY_AUTHORIZATION:
+	case FIELD_AUTHORIZATION:
+	case FIELD_COOKIE:
+	case FIELD_SET_COOKIE:
+	case FIELD_FORWARDED:
+	case FIELD_X_FORWARDED_FOR:
+	case FIELD_X_FORWARDED_PROTO:
+	case FIELD_X_FORWARDED_HOST:
+	case FIELD_X_FORWARDED_PORT:
+	case FIELD_X_FORWARDED_CLIENT_CERT:
+	case FIELD_X_REQUEST_ID:
+	case FIELD_X_ENVOY_ATTEMPT_COUNT:
+	case FIELD_X_ENVOY_RETRY_ON:
+	case FIELD_X_ENVOY_MAX_RETRIES:
+	case FIELD_X_ENVOY_EXTERNAL:
+	case FIELD_X_ENVOY_INTERNAL:
+	case FIELD_X_ENVOY_TIMEOUT:
+	case FIELD_X_ENVOY_TRY_TIMEOUT:
+	case FIELD_X_ENVOY_EXPECTED_TIMEOUT:
+	case FIELD_X_ENVOY_ORIGINAL_PATH:
+	case FIELD_VIA:
+	case FIELD_EXPECT:
+	case FIELD_CONTENT_ENCODING:
+	case FIELD_CONTENT_TYPE:
+	case FIELD_CONTENT_RANGE:
+	case FIELD_CONTENT_LOCATION:
+	case FIELD_CACHE_CONTROL:
+	case FIELD_PRAGMA:
+	case FIELD_EXPIRES:
+	case FIELD_AGE:
+	case FIELD_DATE:
+	case FIELD_LOCATION:
+	case FIELD_VARY:
+	case FIELD_RETRY_AFTER:
+	case FIELD_RANGE:
+	case FIELD_IF_MATCH:
+	case FIELD_IF_NONE_MATCH:
+	case FIELD_IF_MODIFIED_SINCE:
+	case FIELD_IF_UNMODIFIED_SINCE:
+	case FIELD_IF_RANGE: return false;
+	default: break;
+	}
+	if (id)
+		return true;
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		if (str_ieq(name, str_of(others[i])))
+			return false;
+	const struct str forwarded = STR("x-forwarded-");
+	return name.n < forwarded.n || !str_ieq((struct str){name.p, forwarded.n}, forwarded);
+}

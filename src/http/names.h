@@ -127,3 +127,6 @@ extern const struct name_info name_infos[FIELD_IDS];
 
 /* FIELD_OTHER when the name is not listed; case is ignored. */
 enum field_id name_id(const char *p, size_t n);
+/* Whether a field may come behind a body (RFC 9110 6.5.1, robustness.md 3.1): not framing, routing, authentication, cookies, who
+ * forwarded it, how to read the content, nor what steers caches or asks for conditions. */
+bool name_may_trail(struct str name);

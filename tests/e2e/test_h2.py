@@ -276,6 +276,144 @@ def test_frames_without_content_in_a_row_end_the_connection(rig):
     h.rx_close()
 
 
+def frame(kind, flags, sid, payload=b""):
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + sid.to_bytes(4, "big") + payload
+
+
+GET = b"\x82\x86\x84\x41\x01a"  # GET http://a/
+POST = b"\x83\x86\x84\x41\x01a"
+HEADERS, PRIORITY, RST, SETTINGS, PING, UPDATE, CONT, ODD = 1, 2, 3, 4, 6, 8, 9, 0x55
+
+
+class Reader:
+    """A raw client that reads all it is sent: it is no slow one that the floods below find out."""
+
+    def __init__(self, g):
+        self.s = g.connect()
+        self.s.settimeout(5)
+        self.buf, self.resets = b"", 0
+        self.tx(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
+
+    def tx(self, data):
+        self.s.sendall(data)
+
+    def rx(self):
+        """The next frame: (kind, flags, stream, payload); None: the connection has ended."""
+        while True:
+            n = 9 + int.from_bytes(self.buf[:3], "big") if len(self.buf) >= 9 else 9
+            if len(self.buf) >= n and len(self.buf) >= 9:
+                f, self.buf = self.buf[:n], self.buf[n:]
+                return f[3], f[4], int.from_bytes(f[5:9], "big"), f[9:]
+            try:
+                d = self.s.recv(65536)
+            except ConnectionResetError:
+                d = b""
+            if not d:
+                return None
+            self.buf += d
+
+    def fate(self, ask=True):
+        """Answered or cut: a PING comes back, or GOAWAY's code does."""
+        try:
+            if ask:
+                self.tx(frame(PING, 0, 0, b"are you?"))
+        except OSError:
+            pass  # what was said before it closed is still there
+        while True:
+            f = self.rx()
+            if f is None:
+                return "closed"
+            if f[0] == 7:
+                return int.from_bytes(f[3][4:8], "big")
+            if f[0] == PING and f[3] == b"are you?":
+                return "fine"
+
+
+def many(f, n):
+    return lambda: f * n
+
+
+def resets(n, *frames):
+    return lambda: b"".join(b"".join(frame(k, fl, 2 * i + 1, p) for k, fl, p in frames) for i in range(n))
+
+
+def block(n):
+    return lambda: (frame(HEADERS, 1, 1, GET) + frame(CONT, 0, 1, b"\x00\x01x\x01y") * (n - 2) + frame(CONT, 4, 1))
+
+
+# name: (what is within the limit, what is not); robustness.md 2 and 3.3. SETTINGS and PING share a hundred, of which
+# the client's first SETTINGS and the last PING are two.
+FLOODS = {
+    "ping": (many(frame(PING, 0, 0, b"12345678"), 98), many(frame(PING, 0, 0, b"12345678"), 250)),
+    "ping-ack": (many(frame(PING, 1, 0, b"12345678"), 98), many(frame(PING, 1, 0, b"12345678"), 250)),
+    "settings": (many(frame(SETTINGS, 0, 0, b"\0\3\0\0\0\x64"), 98), many(frame(SETTINGS, 0, 0), 250)),
+    "priority": (many(frame(PRIORITY, 0, 7, b"\0\0\0\0\1"), 100), many(frame(PRIORITY, 0, 7, b"\0\0\0\0\1"), 101)),
+    "window-update": (many(frame(UPDATE, 0, 0, b"\0\0\0\1"), 5), many(frame(UPDATE, 0, 0, b"\0\0\0\1"), 6)),
+    "unknown": (many(frame(ODD, 0, 0, b"x"), 1000), many(frame(ODD, 0, 0, b"x"), 3000)),
+    "field-block": (block(61), block(62)),
+    "reset": (resets(60, (HEADERS, 5, GET), (RST, 0, b"\0\0\0\x08")), resets(70, (HEADERS, 5, GET), (RST, 0, b"\0\0\0\x08"))),
+    "provoked": (resets(28, (HEADERS, 4, POST), (UPDATE, 0, b"\x7f\xff\xff\xff")), resets(40, (HEADERS, 4, POST), (UPDATE, 0, b"\x7f\xff\xff\xff"))),
+    "malformed": (resets(28, (HEADERS, 5, GET + b"\x00\x01X\x01y")), resets(40, (HEADERS, 5, GET + b"\x00\x01X\x01y"))),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FLOODS))
+def test_a_client_that_reads_may_not_flood_either(rig, name):
+    rig.origin()
+    g = rig.gateway()
+    for within, flood in enumerate(reversed(FLOODS[name])):
+        c = Reader(g)
+        try:
+            c.tx(flood())
+        except OSError:
+            assert not within
+        assert c.fate(ask=within) == ("fine" if within else 0xb)
+        c.s.close()
+
+
+def test_the_number_of_fields_is_limited_without_the_pseudo_fields(rig):
+    o = rig.origin()
+    h = rig.gateway().h2()
+    full = h.request("GET", "/full", *[("x-%d" % i, "1") for i in range(100)])
+    o.answer("GET /full")
+    assert h.rx(full).status == 200
+    over = h.request("GET", "/over", *[("x-%d" % i, "1") for i in range(101)])
+    assert h.rx(over).status == 431
+
+
+def test_trailers_of_a_request_follow_the_rules_of_http_1(rig):
+    """What steers, authenticates or frames does not come late, in either version (RFC 9110 6.5.1)."""
+    o = rig.origin()
+    g = rig.gateway(clusters=[cluster("main", o.port, typed_extension_protocol_options={
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http_protocol_options": {"enable_trailers": True}}}})])
+    h = g.h2()
+    sid = h.request("POST", "/", end=False)
+    h.send(sid, b"body")
+    names = ["set-cookie", "proxy-authorization", "x-forwarded-port", "x-forwarded-by", "x-real-ip", "range", "if-match",
+             "cache-control", "max-forwards", "via", "x-request-id", "www-authenticate"]
+    h.trailers(sid, ("x-sum", "1"), *[(n, "x") for n in names])
+    r = o.rx("POST /")
+    assert r.trailers == [("x-sum", "1")]
+    o.tx("HTTP/1.1 204 No Content\n\n")
+    assert h.rx(sid).status == 204
+
+
+@pytest.mark.parametrize("fields,fine", [([("x", "1")] * 20, True), ([("x", "1")] * 21, False), ([("x", "y" * 9000)], False)])
+def test_trailers_of_a_request_are_limited(rig, fields, fine):
+    o = rig.origin()
+    h = rig.gateway().h2()
+    sid = h.request("POST", "/", end=False)
+    h.send(sid, b"body")
+    h.trailers(sid, *fields)
+    if fine:
+        o.answer("POST /")
+        assert h.rx(sid).status == 200
+    else:
+        assert h.rx_reset(sid) == 0xb
+
+
 def test_more_streams_than_allowed_are_refused(rig):
     o = rig.origin()
     h = rig.gateway(hcm_over={"http2_protocol_options": {"max_concurrent_streams": 2}}).h2()
