@@ -167,7 +167,14 @@ static void push_chunk(lua_State *L, struct vm *vm, const struct script *s)
 		lua_pop(L, 1);
 		if (luaL_loadbufferx(L, s->source.p, s->source.n, s->chunk_name, "t"))
 			lua_error(L);
+		/* It does without what it cannot have, but LuaJIT does not get over an allocation
+		 * that was refused while it read a dump. */
+		bool was = vm->heap.hit;
+		vm->heap.hit = false;
 		presize_function(L, &vm->presize, s->chunk_name);
+		if (vm->heap.hit)
+			luaL_error(L, "not enough memory");
+		vm->heap.hit = was;
 		lua_pushvalue(L, -2);
 		lua_pushvalue(L, -2);
 		lua_rawset(L, -5);
