@@ -90,6 +90,15 @@ def test_no_cache_asks_anew(rig):
     ask(c, "/x", (static, "404 No"), (wp, "200 OK"))
     assert ask(c, "/x", (static, "200 OK"), None, ["Cache-Control: no-cache"]) == (200, b"static")
     assert ask(c, "/x", (static, "200 OK")) == (200, b"static")
+    wp.untouched()  # a primary that is asked after a fallback that was silent would look the same
+
+
+def test_a_request_with_credentials_is_not_answered_from_memory(rig):
+    g, static, wp = two(rig, memory=memory("TRUST"))
+    c = g.client()
+    ask(c, "/x", (static, "404 No"), (wp, "200 OK"))
+    assert ask(c, "/x", (static, "200 OK"), None, ["Authorization: Basic eA=="]) == (200, b"static")
+    wp.untouched()
 
 
 def test_a_write_through_the_gateway_drops_what_is_known(rig):
@@ -100,6 +109,7 @@ def test_a_write_through_the_gateway_drops_what_is_known(rig):
     wp.answer("PUT /x", "201 Created")
     assert c.rx().status == 201
     assert ask(c, "/x", (static, "200 OK")) == (200, b"static")
+    wp.untouched()
 
 
 def test_facts_end(rig):
@@ -124,6 +134,7 @@ def test_forget_drops_a_prefix(rig):
     assert c.rx() == (200, b"wp")
     assert g.admin("/fallback/forget", "POST").status == 200
     assert ask(c, "/b", (static, "200 OK")) == (200, b"static")
+    wp.untouched()
 
 
 # 19: HINT

@@ -191,10 +191,138 @@ static void as_much_is_held_as_may_be(unsigned pass)
 	}
 }
 
+static bool asked(unsigned o)
+{
+	pass_time(0);
+	int fd = accept4(places[o].fd, NULL, NULL, SOCK_CLOEXEC);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+/* Not one that has begun to answer, whatever is left of its page, and not when hints are used up. */
+static void a_hedge_is_for_a_primary_that_is_silent(unsigned pass)
+{
+	enum { SILENT, SPOKE, NO_BUDGET, CASES };
+	for (int i = 0; i < CASES; i++) {
+		begin(pass);
+		w.cfg.quick = false;
+		w.cfg.hedge_us = 150000;
+		w.cfg.hint_budget = i == NO_BUDGET ? 0 : 100;
+		struct exchange *ex = ask("/x");
+		int p = take_request(0);
+		if (i == SPOKE)
+			say(p, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\npa");
+		pass_time(140000);
+		must(!asked(1));
+		pass_time(10000);
+		must(asked(1) == (i == SILENT));
+		finish(ex, (int[]){p}, 1);
+	}
+}
+
+/* Hints stop when more than hint_budget percent of the requests were for nothing; the past counts for less and less. */
+static void hints_are_paid_from_a_budget(unsigned pass)
+{
+	static const struct {
+		unsigned asked, wasted, budget;
+		bool both;
+	} rows[] = {
+		{0, 0, 10, true},      {0, 1, 10, true},      {0, 2, 10, false},
+		{90, 10, 10, true},    {90, 11, 10, false},   {100, 0, 0, false},
+		{1000, 100, 10, true}, {5000, 500, 10, true},
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		begin(pass);
+		struct fb_shared *s = w.cfg.shared;
+		w.cfg.quick = false;
+		w.cfg.memory = MEMORY_HINT;
+		w.cfg.miss_ttl_us = 60000000;
+		w.cfg.hint_budget = rows[i].budget;
+		misses_learn(s->misses, FACT_MISS, STR("t.test"), STR("/x"), virtual_us, 60000000);
+		atomic_store(&s->asked, rows[i].asked);
+		atomic_store(&s->wasted, rows[i].wasted);
+		uint64_t right = stat_read(s->hints_right), wrong = stat_read(s->hints_wrong);
+		struct exchange *ex = ask("/x");
+		int p = take_request(0);
+		must(asked(1) == rows[i].both);
+		say(p, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+		pass_time(0);
+		must(exch_answer_ready(ex) && stat_read(s->hints_right) == right);
+		must(stat_read(s->hints_wrong) == wrong + rows[i].both);
+		unsigned after = rows[i].asked + rows[i].both, lost = rows[i].wasted + rows[i].both;
+		must(atomic_load(&s->asked) == (after > 1000 ? after / 2 : after));
+		must(atomic_load(&s->wasted) == (after > 1000 ? lost / 2 : lost));
+		finish(ex, (int[]){p}, 1);
+	}
+}
+
+static bool knows(enum fact f, const char *path)
+{
+	return misses_knows(w.cfg.shared->misses, f, STR("t.test"), str_of(path), virtual_us);
+}
+
+static void know_all(void)
+{
+	struct misses *m = w.cfg.shared->misses;
+	w.cfg.quick = false;
+	w.cfg.memory = MEMORY_TRUST;
+	w.cfg.miss_ttl_us = w.cfg.both_ttl_us = 60000000;
+	misses_learn(m, FACT_MISS, STR("t.test"), STR("/x"), virtual_us, 60000000);
+	misses_learn(m, FACT_BOTH, STR("t.test"), STR("/x"), virtual_us, 60000000);
+	misses_learn(m, FACT_BOTH, STR("t.test"), STR("/x?q"), virtual_us, 60000000);
+}
+
+/* It may have published the page. */
+static void a_write_that_succeeds_drops_what_is_known(unsigned pass)
+{
+	static const struct {
+		const char *method;
+		unsigned status;
+		bool drops;
+	} rows[] = {{"PUT", 201, true},  {"DELETE", 204, true}, {"POST", 302, true},
+		    {"PUT", 400, false}, {"POST", 503, false},  {"OPTIONS", 200, false}};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		begin(pass);
+		w.cfg.other_methods = METHOD_DIRECT;
+		know_all();
+		struct exchange *ex = ask_with(rows[i].method, "/x?q", 0);
+		int f = take_request(1);
+		char text[100];
+		snprintf(text, sizeof text, "HTTP/1.1 %u X\r\ncontent-length: 0\r\n\r\n",
+			 rows[i].status);
+		say(f, text);
+		pass_time(0);
+		must(exch_answer_ready(ex) && knows(FACT_MISS, "/x"));
+		leave(ex);
+		must(knows(FACT_MISS, "/x") != rows[i].drops);
+		must(knows(FACT_BOTH, "/x") != rows[i].drops);
+		must(knows(FACT_BOTH, "/x?q") != rows[i].drops);
+		end(&f, 1);
+	}
+}
+
+/* Published meanwhile. */
+static void a_page_that_the_primary_has_is_not_missing(unsigned pass)
+{
+	begin(pass);
+	know_all();
+	struct exchange *ex = ask("/x?q");
+	int p = take_request(0);
+	must(!asked(1)); /* nor has it the page, as far as is known */
+	say(p, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+	pass_time(0);
+	must(exch_answer_ready(ex) && ex->resp.head.status == 200);
+	must(!knows(FACT_MISS, "/x") && !knows(FACT_BOTH, "/x?q") && knows(FACT_BOTH, "/x"));
+	finish(ex, &p, 1);
+}
+
 int main(void)
 {
 	RUN(the_breaker_counts_failures_in_a_row, the_breaker_counts_connections_only,
 	    a_connection_that_is_made_has_twice_the_time, so_many_are_asked_at_a_time,
-	    as_much_is_held_as_may_be);
+	    as_much_is_held_as_may_be, a_hedge_is_for_a_primary_that_is_silent,
+	    hints_are_paid_from_a_budget, a_write_that_succeeds_drops_what_is_known,
+	    a_page_that_the_primary_has_is_not_missing);
 	return 0;
 }
