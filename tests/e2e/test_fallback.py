@@ -567,7 +567,11 @@ def test_the_fallback_may_want_another_host(rig):
 def test_a_script_in_front_sees_the_winner_only(rig):
     script = lua("function envoy_on_response(h)\n  h:headers():add('x-seen', h:headers():get(':status'))\n"
                  "  local m = h:streamInfo():dynamicMetadata():get('postern.fallback')\n"
-                 "  if m then h:headers():add('x-served', m['served']) end\nend\n")
+                 "  if m then\n"
+                 "    h:headers():add('x-served', m['served'])\n"
+                 "    h:headers():add('x-facts', ('%s %s %s %s %s'):format(m['primary_status'], m['status'], m['held_bytes'],\n"
+                 "      type(m['primary_ms']), type(m['ms'])))\n"
+                 "  end\nend\n")
     g, static, wp = two(rig, before=[script])
     c = g.client()
     c.get("/x")
@@ -575,9 +579,16 @@ def test_a_script_in_front_sees_the_winner_only(rig):
     wp.answer("GET /x", "200 OK", "w")
     a = c.rx()
     assert a == (200, b"w") and a.headers.all("x-seen") == ["200"] and a.headers.get("x-served") == "fallback"
+    assert a.headers.get("x-facts") == "404 200 0 number number"
     c.get("/y")
     static.answer("GET /y", "200 OK", "p")
-    assert c.rx().headers.get("x-served") == "primary"
+    a = c.rx()
+    assert a.headers.get("x-served") == "primary" and a.headers.get("x-facts") == "200 nil 0 number nil"
+    c.get("/z")
+    static.answer("GET /z", "404 Not Found", "page")
+    wp.answer("GET /z", "404 Not Found", "w")
+    a = c.rx()
+    assert a.headers.get("x-served") == "both_miss" and a.headers.get("x-facts") == "404 404 4 number number"
 
 
 def test_an_answer_of_a_filter_in_front_is_not_asked_about(rig):
