@@ -197,3 +197,26 @@ def test_own_answers_without_a_body_have_no_length_for_scripts(rig):
     a = g.get("/nowhere")
     assert a.status == 404 and a.headers.get("content-length") == "0"
     g.wait_log("length nil")
+
+
+def test_what_a_script_writes_to_the_body_of_a_head_is_there_for_it_and_not_sent(rig):
+    o = rig.origin()
+    g = scripted(rig, """
+        function envoy_on_response(h)
+          local b = h:body(true)
+          assert(b:setBytes("four") == 4 and b:length() == 4 and b:getBytes(1, 2) == "ou" and h:headers():get("content-length") == "4")
+        end""")
+    c = g.client()
+    for _ in range(2):  # the second shows that no byte followed the first head
+        c.tx("HEAD / HTTP/1.1\nHost: a\n\n")
+        o.rx()
+        o.tx("HTTP/1.1 200 OK\nContent-Length: 9\n\n")
+        a = c.rx_head()
+        assert a.status == 200 and a.headers.get("content-length") == "4"
+    assert g.stat("http.in.lua.errors") == 0, g.log()
+
+
+def test_a_long_error_is_logged_whole(rig):
+    g = scripted(rig, "function envoy_on_request(h) error(('e'):rep(3000), 0) end", routes=[route("/", direct_response={"status": 200})])
+    g.get("/")
+    g.wait_log("script log: e{3000}$")

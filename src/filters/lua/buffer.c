@@ -74,9 +74,6 @@ static int set_bytes(lua_State *L)
 		chain_clear(c);
 		chain_move(c, &fresh);
 		r->changed = true;
-	} else if (r->kind == LEG_RESPONSE && r->ex->is_head) {
-		chain_clear(&fresh); /* there is no body, only its length */
-		set_length(L, r, s.n);
 	} else {
 		exch_replace_body(r->ex, (enum leg_kind)r->kind, &fresh);
 		set_length(L, r, s.n);

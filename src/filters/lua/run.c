@@ -133,7 +133,7 @@ static unsigned error_status(const struct run *r)
 
 /* --- errors --- */
 
-enum { MESSAGE_MOST = 512 };
+enum { MESSAGE_MOST = 4096 };
 
 static void log_error(const struct vm *vm, lua_State *co, int status)
 {
