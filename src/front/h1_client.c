@@ -131,8 +131,10 @@ static void end_of_input(struct client *c)
 		break;
 	}
 	case CLIENT_LINGER: client_close(c, false); break;
-	default: /* the whole request was there: it gets its answer (robustness.md 6) */
-		c->close_after = true;
+	default: /* the whole request was there: it gets its answer (robustness.md 6), and so do
+		  * those that came behind it; finish() closes then */
+		if (!c->work->in || c->work->in_at == c->work->in->fill)
+			c->close_after = true;
 		break;
 	}
 }
@@ -266,10 +268,15 @@ static void again_task(struct task *t)
 	if (c->state == CLIENT_DEAD)
 		return;
 	if (c->work->in && c->work->in_at < c->work->in->fill &&
-	    (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD))
+	    (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD)) {
 		feed(c);
-	else
+		/* what came before the client's end is no whole request */
+		if (c->state != CLIENT_DEAD && c->half_closed &&
+		    (c->state == CLIENT_HEAD || (c->state == CLIENT_BODY && !c->work->in)))
+			end_of_input(c);
+	} else {
 		h1_client_ready(c);
+	}
 }
 
 static uint64_t head_time(const struct client *c)

@@ -96,6 +96,20 @@ def test_pipelined_requests_are_answered_in_order(rig):
         assert c.rx() == (200, b"n%d" % i)
 
 
+@pytest.mark.parametrize("rest", [b"", b"GET /cut HTTP/1.1\r\nHo", b"POST /cut HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"])
+def test_pipelined_requests_before_the_end_of_input_are_answered(rig, rest):
+    """A client that half-closes behind complete requests still listens; what is incomplete then is no request."""
+    o = rig.origin()
+    c = rig.gateway().client()
+    c.tx(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n" + rest)
+    c.half_close()
+    o.answer("GET /1", "200 OK", "one")
+    assert c.rx() == (200, b"one")
+    o.answer("GET /2", "200 OK", "two")
+    assert c.rx() == (200, b"two")
+    assert c.rest() == b""
+
+
 def test_a_pipelined_request_behind_a_body_is_found(rig):
     o = rig.origin()
     c = rig.gateway().client()
