@@ -56,18 +56,19 @@ void fb_stop_keeping(struct fb *fb)
 	}
 }
 
-/* All of what there is goes to the call, as far as it has room. */
-static void send_some(struct fb *fb, struct chain *from, size_t room, bool end_behind)
+/* All of what there is goes to the call, as far as it has room. False: no memory, nothing has gone. */
+static bool send_some(struct fb *fb, struct chain *from, size_t room, bool end_behind)
 {
 	struct chain some = {0};
 	if (from->n <= room)
 		chain_move(&some, from);
 	else if (!chain_split(&some, from, room))
-		return;
+		return false;
 	bool end = end_behind && chain_empty(from);
 	fb->ex->last_active_us = fb_now(fb);
 	call_send(fb->call, &some, end, end ? fb->ex->req.trailers : NULL);
 	fb->request_sent = end;
+	return true;
 }
 
 /* What is kept, then what has come since. */
@@ -92,8 +93,10 @@ static void pump_kept(struct fb *fb)
 				  fb->request_ended && !replay_left(&fb->replay) &&
 					  fb->rest.n == 0);
 		} else if (fb->rest.n || fb->request_ended) {
-			fb->spent |= fb->rest.n != 0;
-			send_some(fb, &fb->rest, room, fb->request_ended);
+			bool some_of_it = fb->rest.n != 0;
+			if (!send_some(fb, &fb->rest, room, fb->request_ended))
+				break;
+			fb->spent |= some_of_it;
 		} else {
 			break;
 		}
@@ -127,7 +130,8 @@ void fb_pump_request(struct fb *fb)
 		}
 		if (!room && held->n)
 			break;
-		send_some(fb, held, room, end);
+		if (!send_some(fb, held, room, end))
+			break;
 	}
 	if (!leg->in_ended && exch_request_room(ex))
 		ex->port->room(ex);

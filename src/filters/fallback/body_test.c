@@ -195,12 +195,37 @@ static void a_slow_client_leaves_the_fallback_its_time(unsigned pass)
 	finish(ex, (int[]){p, f}, 2);
 }
 
+/* Not even for a piece of what waits: it waits longer. */
+static void without_memory_a_body_waits(unsigned pass)
+{
+	enum { PIECE = 20000 }; /* two are more than a call takes before it is connected */
+	static char b[PIECE];
+	int waiting[2];
+	struct listening silent = silent_place(waiting);
+	struct chain bytes = {0};
+	begin_at(pass, &silent);
+	w.cfg.other_methods = METHOD_DIRECT;
+	size_t sent = 0;
+	struct exchange *ex = ask_with("POST", "/x", 3 * PIECE);
+	feed(ex, &sent, PIECE, false);
+	must(exch_held(ex, LEG_REQUEST)->n == 0 && chain_copy(&bytes, b, PIECE));
+	exch_request_data(ex, &bytes, false, NULL);
+	chain_trim();
+	mem_set_limit(1);
+	pass_time(0);
+	mem_set_limit(0);
+	must(exch_held(ex, LEG_REQUEST)->n == PIECE && !exch_answer_ready(ex));
+	fb_pump_request((struct fb *)(uintptr_t)state_of(ex));
+	must(exch_held(ex, LEG_REQUEST)->n == 2 * PIECE - LIMIT_STREAM_HIGH);
+	finish(ex, (int[]){silent.fd, waiting[0], waiting[1]}, 3);
+}
+
 int main(void)
 {
 	RUN(a_fallback_that_takes_nothing_is_silent,
 	    a_spool_that_cannot_be_read_reaches_no_fallback,
 	    the_next_fallback_gets_what_waited_behind_the_kept_part,
 	    what_one_fallback_took_of_the_rest_no_other_can_have,
-	    a_slow_client_leaves_the_fallback_its_time);
+	    a_slow_client_leaves_the_fallback_its_time, without_memory_a_body_waits);
 	return 0;
 }
