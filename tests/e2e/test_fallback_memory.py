@@ -311,7 +311,7 @@ def test_numbers(rig):
 
 def test_access_log_operators(rig):
     log = rig.tmp / "access.log"
-    text = "%FALLBACK_SERVED% %FALLBACK_PRIMARY_STATUS% %FALLBACK_STATUS% %FALLBACK_HELD_BYTES%|%FALLBACK_PRIMARY_MS% %FALLBACK_MS%\n"
+    text = "%FALLBACK_SERVED% %FALLBACK_PRIMARY_STATUS% %FALLBACK_STATUS% %FALLBACK_HELD_BYTES% %UPSTREAM_REQUEST_ATTEMPT_COUNT%|%FALLBACK_PRIMARY_MS% %FALLBACK_MS%\n"
     g, static, wp = two(rig, hcm_over={"access_log": access_log(log, text)})
     c = g.client()
     ask(c, "/1", (static, "200 OK"))
@@ -320,7 +320,7 @@ def test_access_log_operators(rig):
     ask(c, "/4?wp=1", None, (wp, "200 OK"))
     until(lambda: log.exists() and log.read_text().count("\n") == 4, "four lines")
     lines = [line.split("|")[0] for line in log.read_text().splitlines()]
-    assert lines == ["primary 200 - 0", "fallback 404 200 0", "both_miss 404 404 6", "override - 200 0"]
+    assert lines == ["primary 200 - 0 1", "fallback 404 200 0 2", "both_miss 404 404 6 2", "override - 200 0 1"]
 
 
 # compare mode
@@ -338,8 +338,15 @@ def test_shadow_compares_without_changing_anything(rig):
     assert g.stat(S + "shadow.same") == 1
     rows = json.loads(g.admin("/fallback/top?kind=differs").body)["paths"]
     assert sorted((r["path"], r["status"]) for r in rows) == [("/body", 200), ("/status", 404)]
-    # misses and writes are not compared; a fallback that does not answer delays nobody
+    # misses and writes are not compared, nor are answers without a body and those for one visitor; a fallback that does not answer delays nobody
     assert ask(c, "/miss", (static, "404 No"), (wp, "200 OK")) == (200, b"wp")
+    assert ask(c, "/head", (static, "200 OK"), method="HEAD").status == 200
+    assert ask(c, "/mine", (static, "200 OK"), fields=["Authorization: Basic eA=="]).status == 200
+    c.get("/old", 'If-None-Match: "x"')
+    static.rx("GET /old")
+    static.tx("HTTP/1.1 304 Not Modified\n\n")
+    assert c.rx().status == 304
+    wp.untouched()
     assert ask(c, "/slow", (static, "200 OK")) == (200, b"static")
     wp.rx("GET /slow")
     assert ask(c, "/next", (static, "200 OK")) == (200, b"static")

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from rig import ROOT
+from rig import ROOT, route
 from test_fallback import NOT_FOUND, two
 
 # Section, rule: tests (names in tests/e2e, or unit tests: files of src/filters/fallback).
@@ -207,6 +207,12 @@ def test_a_login_sets_four_cookies(rig):
     a = c.rx()
     assert a.status == 302 and a.headers.all("set-cookie") == cookies and a.headers.get("location") == "http://example.com/wp-admin/"
     static.untouched(0.05)
+
+
+def test_how_long_the_router_waits_is_told_to_the_primary_only(rig):
+    g, static, wp = two(rig, routes=[route("/", {"cluster": "static", "timeout": "7s"})])
+    _, x, y = both(g.client(), static, wp, "/a")
+    assert x.headers.get("x-envoy-expected-rq-timeout-ms") == "7000" and "x-envoy-expected-rq-timeout-ms" not in y.headers
 
 
 def test_both_are_asked_the_same(rig):

@@ -70,6 +70,7 @@ static void a_fallback_that_takes_nothing_is_silent(unsigned pass)
 	must(!exch_answer_ready(ex));
 	pass_time(1);
 	must(is_degraded(ex) && ex->resp.head.status == 405);
+	must(!state_of(ex)->keeping && stat_read(w.cfg.shared->spooled_bytes) == 0);
 	loop_turn(w.loop, 0);
 	must(is_over(f));
 	finish(ex, (int[]){p, f}, 2);
@@ -89,6 +90,7 @@ static void a_spool_that_cannot_be_read_reaches_no_fallback(unsigned pass)
 	say(p, REFUSED);
 	feed(ex, &sent, 1000, true);
 	must(is_degraded(ex) && ex->resp.head.status == 405);
+	must(!state_of(ex)->keeping && stat_read(w.cfg.shared->spooled_bytes) == 0);
 	int f = accept4(places[1].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	char b[16];
 	must(f < 0 || recv(f, b, sizeof b, 0) <= 0);
@@ -148,6 +150,7 @@ static void the_next_fallback_gets_what_waited_behind_the_kept_part(unsigned pas
 	for (int i = 0; i < 20 && !exch_answer_ready(ex); i++)
 		loop_turn(w.loop, 1);
 	must(exch_answer_ready(ex) && ex->resp.head.status == 200);
+	must(ex->fallback.ms == 0); /* its own, not the other one's */
 	finish(ex, (int[]){p, f, silent.fd, waiting[0], waiting[1]}, 5);
 }
 
