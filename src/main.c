@@ -3,6 +3,7 @@
 #include "admin/admin.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/pressure.h"
 #include "cli.h"
 #include "control/control.h"
 #include "control/supervise.h"
@@ -88,7 +89,7 @@ static void publish(void *arg, struct model *m)
 	struct gateway *g = arg;
 	struct sockets *s = g->prepared;
 	g->prepared = NULL;
-	mem_set_limit(m->options.heap_limit);
+	mem_set_limit(m->options.heap_limit ? m->options.heap_limit : pressure_heap_default());
 	if (!workers_publish(g->workers, m, s)) {
 		g->failed = true;
 		return;

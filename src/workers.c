@@ -3,6 +3,7 @@
 #include "base/chain.h"
 #include "base/mem.h"
 #include "base/must.h"
+#include "base/pressure.h"
 #include "obs/log.h"
 #include "obs/sink.h"
 #include "obs/stats.h"
@@ -13,6 +14,7 @@
 #include <stdio.h>
 
 #define FLUSH_US 1000000ull
+#define PRESSURE_US 100000ull /* robustness.md 8 */
 #define STACK_BYTES ((size_t)16 << 20)
 
 struct worker {
@@ -56,12 +58,43 @@ static void count_clients(struct worker *w)
 	atomic_store_explicit(&w->clients, front_clients(w->front), memory_order_relaxed);
 }
 
+static uint64_t flush_after(const struct worker *w)
+{
+	return w->env.draining                    ? FLUSH_US / 20
+	       : w->env.pressure >= PRESSURE_LEAN ? PRESSURE_US
+						  : FLUSH_US;
+}
+
 static void flush(struct timer *t)
 {
 	struct worker *w = (struct worker *)((char *)t - offsetof(struct worker, flush));
 	sink_flush_thread();
 	count_clients(w);
-	timer_arm(w->loop, t, w->env.draining ? FLUSH_US / 20 : FLUSH_US);
+	timer_arm(w->loop, t, flush_after(w));
+}
+
+/* A busy worker looks every 100 ms, one that sleeps when flush wakes it. */
+static void feel_pressure(void *arg)
+{
+	struct worker *w = arg;
+	struct pressure p = pressure_read();
+	unsigned before = w->env.pressure, now = pressure_percent(&p);
+	w->env.pressure = (uint8_t)now;
+	if (__builtin_expect(now < PRESSURE_LEAN && before < PRESSURE_LEAN, 1))
+		return;
+	if (before < PRESSURE_LEAN) {
+		log_limited(LOG_MAIN, LOG_WARNING, "overload",
+			    "overload: heap %u %% of its limit, descriptors %u %%", p.heap,
+			    p.descriptors);
+		if (w->env.lua)
+			w->env.lua_collect(w->env.lua);
+		timer_arm(w->loop, &w->flush, flush_after(w));
+	}
+	upstream_pressure(w->upstream, now);
+	front_pressure(w->front);
+	uint64_t calm = p.heap_limit / 100 * PRESSURE_REFUSE;
+	if (p.heap >= PRESSURE_CUT && p.heap_bytes > calm)
+		exch_shed(&w->env, (p.heap_bytes - calm) / w->all->n + 1);
 }
 
 static void *thread_main(void *arg)
@@ -72,8 +105,10 @@ static void *thread_main(void *arg)
 	pthread_setname_np(pthread_self(), name);
 	w->flush.fire = flush;
 	timer_arm(w->loop, &w->flush, FLUSH_US);
+	loop_beat(w->loop, PRESSURE_US, feel_pressure, w);
 	loop_run(w->loop);
 	/* front is closed; what died has been buried */
+	loop_beat(w->loop, 0, NULL, NULL);
 	timer_cancel(w->loop, &w->flush);
 	loop_turn(w->loop, 0);
 	exch_env_fini(&w->env);

@@ -1,6 +1,7 @@
 /* src/admin/admin.c: the terminal filter that answers on the admin listener. */
 #include "admin/admin_int.h"
 #include "base/mem.h"
+#include "base/pressure.h"
 #include "exchange/exchange.h"
 #include "obs/log.h"
 #include "obs/sink.h"
@@ -174,6 +175,7 @@ static void stats_in(struct ask *q, enum stats_form form)
 {
 	struct control_status s = {0};
 	struct mem_totals mem;
+	struct pressure full = pressure_read();
 	char err[512];
 	uint64_t bytes = 0;
 	enum admin_state now = atomic_load(&state);
@@ -190,6 +192,8 @@ static void stats_in(struct ask *q, enum stats_form form)
 		{"postern.generation", s.generation},
 		{"postern.allocations", mem.calls},
 		{"postern.log_dropped", log_dropped() + sink_dropped()},
+		{"overload.envoy.resource_monitors.fixed_heap.pressure", full.heap},
+		{"overload.postern.descriptors.pressure", full.descriptors},
 		{"server.concurrency", admin_hooks.workers},
 		{"server.live", live()},
 		{"server.memory_allocated", bytes},

@@ -2,6 +2,7 @@
 #include "base/chain.h"
 #include "base/mem.h"
 #include "base/must.h"
+#include "base/pressure.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -75,6 +76,7 @@ struct chunk *pipe_new(void)
 	c->own = OWN_PIPE;
 	c->refs = 1;
 	pipes.made++;
+	pressure_descriptors(2);
 	return c;
 }
 
@@ -84,6 +86,7 @@ static void pipe_close(struct chunk *c)
 	close(pipe_of(c)->write);
 	mem_free(MEM_BUFFER, c);
 	pipes.made--;
+	pressure_descriptors(-2);
 }
 
 static void pipe_free(struct chunk *c)

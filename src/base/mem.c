@@ -189,6 +189,17 @@ void mem_set_limit(uint64_t bytes)
 	put(&limit, bytes);
 }
 
+uint64_t mem_limit(void)
+{
+	return get(&limit);
+}
+
+uint64_t mem_live(void)
+{
+	int64_t now = __atomic_load_n(&total, __ATOMIC_RELAXED);
+	return now > 0 ? (uint64_t)now : 0;
+}
+
 void mem_fail_nth(uint64_t n)
 {
 	mine.fail = n;

@@ -33,6 +33,9 @@ struct mem_totals {
 void mem_read_totals(struct mem_totals *out);
 /* 0: no limit. Over it every allocation fails but those of MEM_OBS. */
 void mem_set_limit(uint64_t bytes);
+uint64_t mem_limit(void);
+/* What is held against the limit; some tens of KiB a thread behind. */
+uint64_t mem_live(void);
 
 /* Tests: the nth allocation of this thread from now on fails (1: the next), 0: none. Counts down
  * once. mem_fail_left() tells what is left of n, 0 when it has fired. */

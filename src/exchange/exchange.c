@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { SPARE_SLOT_BITS = 24, FIRST_FIELDS = 24 };
+enum { SPARE_SLOT_BITS = 24, FIRST_FIELDS = 24, SHED_LEAST = 64 * 1024 };
 #define ARENA_CAP(hcm) (4u * (size_t)(hcm)->limits.head + (1u << 20))
 
 static void run(struct task *t);
@@ -269,7 +269,8 @@ static struct str refusal_text(unsigned status)
 	return status == 408 ? STR("") : str_of(status_text(status));
 }
 
-void exch_refuse(struct exchange *ex, unsigned status, const char *detail)
+static void refuse(struct exchange *ex, unsigned status, struct str text, const char *detail,
+		   const char *flags)
 {
 	must(ex->stage == STAGE_HEAD);
 	ex->stage = STAGE_LIVE;
@@ -280,10 +281,52 @@ void exch_refuse(struct exchange *ex, unsigned status, const char *detail)
 	ex->drain_connection = true;
 	ex->req.at = ex->nfilters; /* filters never see it */
 	stat_add(ex->hcm->stats->rq_total, 1);
-	stat_add(ex->hcm->stats->rq_rejected, 1);
 	exch_arm(ex);
-	reply_direct(ex, status, refusal_text(status), detail, "DPE");
+	reply_direct(ex, status, text, detail, flags);
 	exch_run_later(ex);
+}
+
+void exch_refuse(struct exchange *ex, unsigned status, const char *detail)
+{
+	stat_add(ex->hcm->stats->rq_rejected, 1);
+	refuse(ex, status, refusal_text(status), detail, "DPE");
+}
+
+void exch_refuse_overload(struct exchange *ex)
+{
+	const struct failure_info *i = &failure_infos[FAILED_OVERLOAD];
+	stat_add(ex->hcm->stats->rq_overload_close, 1);
+	refuse(ex, i->status, str_of(i->text), i->details, i->flag);
+}
+
+/* What its end would give back, as far as it can be seen from here. */
+static uint64_t holds(const struct exchange *ex)
+{
+	const struct leg *q = &ex->req, *r = &ex->resp;
+	return ex->arena.used + q->in.n + q->held.n + q->batch.n + q->out.n + r->in.n + r->held.n +
+	       r->batch.n + r->out.n;
+}
+
+void exch_shed(struct exch_env *env, uint64_t bytes)
+{
+	while (bytes) {
+		struct exchange *most = NULL;
+		uint64_t n = SHED_LEAST;
+		for (unsigned i = 0; i < env->ntable; i++) {
+			struct exchange *ex = env->table[i];
+			if (ex->stage == STAGE_LIVE && !ex->cut && !ex->refused && !ex->shed &&
+			    !ex->peer->listener->is_admin && holds(ex) > n) {
+				most = ex;
+				n = holds(ex);
+			}
+		}
+		if (!most)
+			return;
+		most->shed = true;
+		stat_add(most->hcm->stats->rq_overload_close, 1);
+		exch_fail(most, FAILED_OVERLOAD);
+		bytes = bytes > n ? bytes - n : 0;
+	}
 }
 
 void exch_request_broken(struct exchange *ex, unsigned status, const char *detail)

@@ -13,6 +13,7 @@
 #pragma once
 #include "base/chain.h"
 #include "base/failure.h"
+#include "base/pressure.h"
 #include "exchange/metadata.h"
 #include "http/head.h"
 #include "loop/loop.h"
@@ -39,12 +40,20 @@ struct exch_env {
 	struct exchange *spare;  /* exchange.c: freed ones, LIFO */
 	struct exchange **table; /* exchange.c: by slot, for exch_find */
 	unsigned ntable, table_cap;
-	uint64_t active; /* exchanges not yet over */
-	bool draining;   /* answers carry connection: close */
+	uint64_t active;  /* exchanges not yet over */
+	bool draining;    /* answers carry connection: close */
+	uint8_t pressure; /* percent (base/pressure.h), as last read */
 	struct exch_guest *guests;
 	void *lua; /* filters/lua: this worker's state; freed through lua_free */
 	void (*lua_free)(void *);
+	void (*lua_collect)(void *); /* its garbage, at once */
 };
+
+/* Whether connections end with what they are doing: the process does, or is too full. */
+static inline bool exch_env_last(const struct exch_env *env)
+{
+	return env->draining || env->pressure >= PRESSURE_LAST_REQUEST;
+}
 
 /* What is known of the connection, kept by front for as long as the connection lives. Addresses
  * as text "ip:port". */
@@ -194,6 +203,7 @@ struct exchange {
 	bool tunnel;        /* 101 went through: raw bytes both ways */
 	bool drain_connection; /* answer with connection: close (drainConnectionUponCompletion and drain) */
 	bool local_reply;      /* the answer is ours */
+	bool shed;             /* ended by exch_shed */
 	bool reply_room;       /* LIMIT_REPLY_ROOM has been given to the arena */
 	struct str reply_text; /* while local_reply_config makes its body: the text it replaces */
 	bool allow_http1_reason;
@@ -258,6 +268,10 @@ size_t exch_request_room(const struct exchange *ex);
 /* A head that must be refused (before exch_begin): the answer is made without filters, then the
  * connection closes. detail: robustness.md 3.1. */
 void exch_refuse(struct exchange *ex, unsigned status, const char *detail);
+/* The same for a request that comes while the process is too full (PRESSURE_REFUSE): 503. */
+void exch_refuse_overload(struct exchange *ex);
+/* Ends those that hold most, 503 or a cut answer, until they held that many bytes or none holds much. */
+void exch_shed(struct exch_env *env, uint64_t bytes);
 /* The request broke in its body (framing): 400 when unanswered, else cut. */
 void exch_request_broken(struct exchange *ex, unsigned status, const char *detail);
 /* The client is gone (RST, failed write, h2 RST_STREAM): cancels everything; over follows. */

@@ -605,6 +605,37 @@ void front_drain(struct front *f, bool listeners_too)
 	}
 }
 
+static bool idle_for(const struct client *c, uint64_t us)
+{
+	bool idle = c->h2 ? h2_client_idle(c) : c->state == CLIENT_IDLE;
+	return idle && loop_now_us(c->front->loop) - c->active_us >= us;
+}
+
+void front_pressure(struct front *f)
+{
+	unsigned percent = f->env->pressure;
+	for (struct accepting *a = f->accepting; a; a = a->next)
+		if (!a->listener->is_admin)
+			acceptor_pause(&a->acceptor, percent >= PRESSURE_DEAF);
+	if (percent < PRESSURE_LEAN)
+		return;
+	for (struct client *c = f->clients, *next; c; c = next) {
+		uint64_t most = c->hcm->idle_timeout_us / 10;
+		next = c->next;
+		if (c->is_admin || c->state == CLIENT_HANDSHAKE)
+			continue;
+		if (most && idle_for(c, most)) {
+			stat_add(c->hcm->stats->cx_idle_timeout, 1);
+			if (c->h2)
+				h2_client_drain(c, true);
+			else
+				client_close(c, false);
+		} else if (c->h2 && percent >= PRESSURE_LAST_REQUEST) {
+			h2_client_drain(c, false);
+		}
+	}
+}
+
 unsigned front_clients(const struct front *f)
 {
 	return f->nclients;

@@ -42,6 +42,9 @@ void front_swap(struct front *f, const struct model *m, const struct sockets *s)
 /* Answers carry connection: close, idle clients are closed as their listeners close.
  * listeners_too: stop accepting. */
 void front_drain(struct front *f, bool listeners_too);
+/* Carries out what base/pressure.h says of clients and listeners. Called again every 100 ms while env->pressure is PRESSURE_LEAN or more, and
+ * once it is not any more. Admin listeners and their clients are left alone. */
+void front_pressure(struct front *f);
 /* Clients still connected (data listeners; the admin listener's are not counted). */
 unsigned front_clients(const struct front *f);
 /* Cuts what is left. */

@@ -141,6 +141,7 @@ void h2_client_gone(struct client *c);
 /* now: no stream is accepted any more; else the client is only told to go. */
 void h2_client_drain(struct client *c, bool now);
 void h2_client_timer(struct client *c);
+bool h2_client_idle(const struct client *c); /* no streams */
 
 /* Common to both codecs, between parser and exch_begin: decides on Expect, Upgrade, CONNECT, TRACE (robustness.md 3.1). Returns true when ex was
  * refused. */

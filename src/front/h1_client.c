@@ -540,7 +540,7 @@ static struct h1_out head_form(struct client *c)
 		o.framing = H1_CHUNKED;
 		c->work->wire_chunked = true;
 	}
-	if (ex->drain_connection || ex->env->draining)
+	if (ex->drain_connection || (exch_env_last(ex->env) && !c->is_admin))
 		c->close_after = true;
 	if (c->state == CLIENT_BODY && ex->resp.ended)
 		c->close_after = true; /* the request will not be read to its end */

@@ -648,6 +648,11 @@ void h2_client_drain(struct client *cl, bool now)
 	want_flush(c);
 }
 
+bool h2_client_idle(const struct client *cl)
+{
+	return cl->h2->n == 0;
+}
+
 void h2_client_timer(struct client *cl)
 {
 	struct h2_client *c = cl->h2;

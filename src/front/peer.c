@@ -79,6 +79,11 @@ static struct str upgrade_of(const struct exchange *ex)
 bool request_refused(struct exchange *ex)
 {
 	struct head *h = &ex->req.head;
+	if (__builtin_expect(ex->env->pressure >= PRESSURE_REFUSE, 0) &&
+	    !ex->peer->listener->is_admin) {
+		exch_refuse_overload(ex);
+		return true;
+	}
 	if (h->method == METHOD_CONNECT) {
 		exch_refuse(ex, 404, "route_not_found");
 		return true;

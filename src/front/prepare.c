@@ -116,6 +116,7 @@ static stat_id reg(enum stat_kind kind, struct str prefix, const char *name)
 	X(rq_idle_timeout, STAT_COUNTER, "downstream_rq_idle_timeout")     \
 	X(rq_header_timeout, STAT_COUNTER, "downstream_rq_header_timeout") \
 	X(rq_rejected, STAT_COUNTER, "downstream_rq_rejected")             \
+	X(rq_overload_close, STAT_COUNTER, "downstream_rq_overload_close") \
 	X(cx_total, STAT_COUNTER, "downstream_cx_total")                   \
 	X(cx_active, STAT_GAUGE, "downstream_cx_active")                   \
 	X(cx_http1, STAT_COUNTER, "downstream_cx_http1_total")             \

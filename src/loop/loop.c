@@ -51,6 +51,11 @@ struct loop {
 	void *clock_arg;
 	uint64_t date_s;
 	char date[HTTP_DATE + 1];
+	struct {
+		uint64_t every, due;
+		void (*run)(void *);
+		void *arg;
+	} beat;
 	bool stop;          /* atomic */
 	struct post *posts; /* atomic; newest first */
 	struct epoll_event events[BATCH];
@@ -143,7 +148,7 @@ struct loop *loop_new(unsigned index)
 	l->pass = PASS;
 	l->signal_fd = -1;
 	l->graves_end = &l->graves;
-	l->date_s = UINT64_MAX;
+	l->date_s = l->beat.due = UINT64_MAX;
 	for (int i = 0; i < PHASES; i++)
 		l->phases[i].next = l->phases[i].prev = &l->phases[i];
 	set_now(l);
@@ -194,6 +199,14 @@ void loop_free(struct loop *l)
 struct wheel *loop_wheel(struct loop *l)
 {
 	return &l->wheel;
+}
+
+void loop_beat(struct loop *l, uint64_t every_us, void (*beat)(void *arg), void *arg)
+{
+	l->beat.every = every_us;
+	l->beat.due = beat ? l->now + every_us : UINT64_MAX;
+	l->beat.run = beat;
+	l->beat.arg = arg;
 }
 
 void loop_set_pass(struct loop *l, unsigned pass)
@@ -382,6 +395,10 @@ static void turn(struct loop *l, int timeout)
 	must(n >= 0 || errno == EINTR);
 	set_now(l);
 	uint64_t began = l->now;
+	if (__builtin_expect(l->now >= l->beat.due, 0)) {
+		l->beat.due = l->now + l->beat.every;
+		l->beat.run(l->beat.arg);
+	}
 	wheel_advance(&l->wheel, l->now);
 	int at = 0;
 	do {

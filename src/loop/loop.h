@@ -77,6 +77,8 @@ uint64_t loop_now_fresh(struct loop *l);
 const char *loop_http_date(struct loop *l);
 /* Busy time of the last turn in us: loop lag. */
 uint64_t loop_lag_us(const struct loop *l);
+/* Called as a turn begins, when every_us have passed since the last time; never wakes the loop. NULL: no more. */
+void loop_beat(struct loop *l, uint64_t every_us, void (*beat)(void *arg), void *arg);
 /* Events per pass; 32 by default. Tests use 1 and 256 too (POSTERN_PASS in a test build). */
 void loop_set_pass(struct loop *l, unsigned pass);
 

@@ -327,6 +327,37 @@ static void time_is_read_once(void)
 	loop_free(t);
 }
 
+static void count_beat(void *arg)
+{
+	++*(int *)arg;
+}
+
+static void a_beat_keeps_its_distance(void)
+{
+	struct loop *t = loop_new(0);
+	int beats = 0;
+	loop_set_clock(t, fake, NULL);
+	loop_turn(t, 0);
+	loop_beat(t, 100, count_beat, &beats);
+	loop_turn(t, 0);
+	must(beats == 0);
+	fake_now += 99;
+	loop_turn(t, 0);
+	must(beats == 0);
+	fake_now += 1;
+	loop_turn(t, 0);
+	loop_turn(t, 0);
+	must(beats == 1);
+	fake_now += 1000; /* one for all that were missed */
+	loop_turn(t, 0);
+	must(beats == 2);
+	loop_beat(t, 0, NULL, NULL);
+	fake_now += 1000;
+	loop_turn(t, 0);
+	must(beats == 2);
+	loop_free(t);
+}
+
 static void no_memory(void)
 {
 	for (uint64_t n = 1;; n++) {
@@ -391,6 +422,7 @@ int main(void)
 	posts_all_arrive();
 	loop_free(l);
 	time_is_read_once();
+	a_beat_keeps_its_distance();
 	no_memory();
 	hooks();
 	return 0;

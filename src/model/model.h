@@ -356,10 +356,10 @@ struct hcm_cfg {
 struct hcm_stats {
 	stat_id rq_total, rq_active, rq_1xx, rq_2xx, rq_3xx, rq_4xx, rq_5xx, rq_completed, rq_time,
 		rq_http1, rq_http2, rq_rx_reset, rq_timeout, rq_idle_timeout, rq_header_timeout,
-		rq_rejected, cx_total, cx_active, cx_http1, cx_http2, cx_ssl, cx_destroy,
-		cx_protocol_error, cx_idle_timeout, cx_rx_bytes, cx_tx_bytes, cx_drain_close,
-		cx_length_ms, no_route, no_cluster, rq_direct_response, rq_redirect, cx_upgrades,
-		cx_upgrades_active;
+		rq_rejected, rq_overload_close, cx_total, cx_active, cx_http1, cx_http2, cx_ssl,
+		cx_destroy, cx_protocol_error, cx_idle_timeout, cx_rx_bytes, cx_tx_bytes,
+		cx_drain_close, cx_length_ms, no_route, no_cluster, rq_direct_response, rq_redirect,
+		cx_upgrades, cx_upgrades_active;
 };
 
 struct chain_cfg { /* envoy.config.listener.v3.FilterChain */

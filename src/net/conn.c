@@ -2,6 +2,7 @@
 #include "net/conn.h"
 #include "base/mem.h"
 #include "base/must.h"
+#include "base/pressure.h"
 #include "base/sockname.h"
 #include "loop/sys.h"
 #include "net/conn_int.h"
@@ -254,6 +255,7 @@ bool conn_accept(struct conn *c, struct loop *l, int fd, const struct conn_ops *
 	if (!watch_add(l, &c->watch, fd, WATCH_READ))
 		goto fail;
 	c->state = tls ? SHAKING : OPEN;
+	pressure_descriptors(1);
 	return true;
 
 fail:
@@ -316,6 +318,7 @@ bool conn_dial(struct conn *c, struct loop *l, const struct conn_ops *ops, const
 	if (!watch_add(l, &c->watch, fd, WATCH_WRITE))
 		goto fail;
 	c->state = CONNECTING;
+	pressure_descriptors(1);
 	return true;
 
 fail:
@@ -530,6 +533,7 @@ void conn_close(struct conn *c, bool reset)
 			watch_forget(c->loop, &c->watch);
 	}
 	c->state = CLOSED;
+	pressure_descriptors(-1);
 	if (c->tls && tls_end(c, keep))
 		return;
 	if (reset) {

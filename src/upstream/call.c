@@ -154,7 +154,7 @@ static bool was_reset(enum failure_kind k)
 static bool may_retry_implicitly(const struct ucall *c)
 {
 	if (c->rq.retry || c->implicit_used || !c->keeping || !c->reused || c->heard ||
-	    !was_reset(c->broke))
+	    !was_reset(c->broke) || c->u->pressure >= PRESSURE_REFUSE)
 		return false;
 	return c->idempotent || !c->started;
 }
@@ -240,6 +240,8 @@ static bool retry_allowed(struct ucall *c)
 	}
 	if (!c->keeping)
 		return false; /* more of the request went out than is kept */
+	if (c->u->pressure >= PRESSURE_REFUSE)
+		return false;
 	if (b->retry_budget_percent > 0) {
 		unsigned busy = breaker_count(c->live->use, c->high, USE_REQUESTS) +
 				breaker_count(c->live->use, c->high, USE_PENDING);
@@ -322,6 +324,10 @@ static struct host *choose_host(struct ucall *c)
 static void attempt(struct ucall *c, bool now)
 {
 	struct live *l = c->live;
+	if (__builtin_expect(c->u->pressure >= PRESSURE_REFUSE, 0) && c->rq.sheddable) {
+		call_on_broken(c, FAILED_OVERLOAD, NULL);
+		return;
+	}
 	if (live_waits(l)) {
 		if (!breaker_take(l->use, c->high, USE_PENDING,
 				  l->cfg->breakers[c->high].max_pending)) {

@@ -36,6 +36,7 @@ struct call_request {
 	struct str upgrade; /* ask for this upgrade; .p NULL */
 	bool keep_interim; /* 100 is passed on too (proxy_100_continue and the client expects it) */
 	bool no_interim;   /* 1xx (but 101) are dropped */
+	bool sheddable;    /* from PRESSURE_REFUSE on it fails with FAILED_OVERLOAD */
 	bool attempt_count;
 	bool trailers_ok; /* request trailers may be sent */
 	const struct str *sni_override;

@@ -802,14 +802,26 @@ void upstream_swap(struct upstream *u, const struct model *m)
 	timer_arm(u->loop, &u->sweep, SWEEP_US);
 }
 
-void upstream_drain(struct upstream *u)
+static void close_idle(struct upstream *u)
 {
-	u->draining = true;
 	for (struct link *at = u->lives.next; at != &u->lives; at = at->next) {
 		struct live *l = OWNER_OF(at, struct live, link);
 		for (unsigned i = 0; i < l->balance.nhosts; i++)
 			pool_close_idle(l->balance.hosts[i]);
 	}
+}
+
+void upstream_drain(struct upstream *u)
+{
+	u->draining = true;
+	close_idle(u);
+}
+
+void upstream_pressure(struct upstream *u, unsigned percent)
+{
+	u->pressure = (uint8_t)percent;
+	if (percent >= PRESSURE_LEAN)
+		close_idle(u);
 }
 
 static void finish(struct upstream *u)

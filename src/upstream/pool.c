@@ -457,6 +457,10 @@ void pool_get(struct host *h, struct ucall *c, bool now)
 			return;
 		}
 	}
+	if (__builtin_expect(c->u->pressure >= PRESSURE_DEAF, 0)) {
+		call_on_broken(c, FAILED_OVERLOAD, NULL);
+		return;
+	}
 	if (!breaker_take(l->use, c->high, USE_PENDING, limits->max_pending)) {
 		stat_add(st->rq_pending_overflow, 1);
 		call_on_broken(c, FAILED_OVERFLOW, NULL);

@@ -21,6 +21,9 @@ struct upstream *upstream_new(struct loop *l, const struct model *m);
 void upstream_swap(struct upstream *u, const struct model *m);
 /* No new connections are kept; idle ones are closed. */
 void upstream_drain(struct upstream *u);
+/* What base/pressure.h says of origins, percent: from PRESSURE_LEAN on idle connections are closed (call again every 100 ms),
+ * from PRESSURE_REFUSE on nothing is retried, from PRESSURE_DEAF on nobody is dialled: such calls fail with FAILED_OVERLOAD. */
+void upstream_pressure(struct upstream *u, unsigned percent);
 void upstream_free(struct upstream *u); /* all calls must be over */
 
 /* What /clusters shows, one row per endpoint; any thread may call while workers run (snapshots

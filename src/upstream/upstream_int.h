@@ -11,6 +11,7 @@
 #pragma once
 #include "base/chain.h"
 #include "base/failure.h"
+#include "base/pressure.h"
 #include "http/h1.h"
 #include "loop/loop.h"
 #include "model/limits.h"
@@ -261,6 +262,7 @@ struct upstream {
 	unsigned nspare_calls, nspare_origins;
 	unsigned ncalls, ngraves;
 	bool draining, dead;
+	uint8_t pressure;      /* percent */
 	struct upstream *next; /* all of this process, for rows */
 };
 enum { SPARE_CALLS = 1024, SPARE_ORIGINS = 1024 };

@@ -289,7 +289,8 @@ int httpcall_handle(lua_State *L)
 				  .length = announced ? (int64_t)body.n : -1,
 				  .timeout_us = ms ? ms * 1000 : most,
 				  .retry = &no_retry,
-				  .no_interim = true};
+				  .no_interim = true,
+				  .sheddable = true};
 	c->task = (struct task){.run = act};
 	c->duplicates = o.duplicates;
 	c->body_most = ex->model->options.max_call_body_bytes;

@@ -416,6 +416,19 @@ void vm_idle(struct vm *vm)
 	vm_free_one(vm);
 }
 
+static int collect(lua_State *L)
+{
+	lua_gc(L, LUA_GCCOLLECT, 0);
+	return 0;
+}
+
+static void collect_all(void *p)
+{
+	for (struct vm *vm = p; vm; vm = vm->older)
+		if (vm_protect(vm, collect, NULL))
+			lua_pop(vm->L, 1);
+}
+
 struct vm *vm_of(struct exch_env *env, const struct model *m)
 {
 	struct vm *vm = env->lua;
@@ -431,16 +444,11 @@ struct vm *vm_of(struct exch_env *env, const struct model *m)
 		return NULL;
 	env->lua = fresh;
 	env->lua_free = free_all;
+	env->lua_collect = collect_all;
 	fresh->older = vm;
 	if (vm)
 		vm_idle(vm);
 	return fresh;
-}
-
-static int collect(lua_State *L)
-{
-	lua_gc(L, LUA_GCCOLLECT, 0);
-	return 0;
 }
 
 void vm_recover(struct vm *vm, bool late)
