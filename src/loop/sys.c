@@ -21,12 +21,14 @@ ssize_t sys_recv(int fd, void *p, size_t n)
 
 ssize_t sys_send(int fd, const void *p, size_t n, int flags)
 {
-	return sys_hooks.send ? sys_hooks.send(fd, p, n, flags) : send(fd, p, n, MSG_NOSIGNAL | flags);
+	return sys_hooks.send ? sys_hooks.send(fd, p, n, flags)
+			      : send(fd, p, n, MSG_NOSIGNAL | flags);
 }
 
 ssize_t sys_sendmsg(int fd, const struct msghdr *m, int flags)
 {
-	return sys_hooks.sendmsg ? sys_hooks.sendmsg(fd, m, flags) : sendmsg(fd, m, MSG_NOSIGNAL | flags);
+	return sys_hooks.sendmsg ? sys_hooks.sendmsg(fd, m, flags)
+				 : sendmsg(fd, m, MSG_NOSIGNAL | flags);
 }
 
 ssize_t sys_sendfile(int fd, int from, off_t *at, size_t n)
