@@ -262,9 +262,11 @@ static bool write_filters(FILE *f, const struct oneline *o, bool folder)
 		fputc('\n', f);
 	}
 	if (!folder || o->nfallbacks)
+		/* an answer passes as it came, fallback.md 2: no x-envoy-upstream-service-time */
 		fputs("          - name: envoy.filters.http.router\n"
 		      "            typed_config: {\"@type\": "
-		      "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}\n",
+		      "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router, "
+		      "suppress_envoy_headers: true}\n",
 		      f);
 	return true;
 }

@@ -42,6 +42,11 @@ def test_a_url_as_primary(rig):
     r = wp.answer("GET /x", "404 Not Found", "w")
     assert "x_under" not in r.headers and r.headers.get("x-forwarded-proto") == "http"
     assert c.rx() == (404, b"w")
+    c.get("/hit")
+    r = static.answer("GET /hit", "200 OK", "p", "X-Own: 1")
+    assert not [n for n in r.headers.names() if n.startswith("x-envoy-")]
+    r = c.rx()
+    assert r == (200, b"p") and set(r.headers.names()) <= {"x-own", "content-length", "date", "server"}, r.headers.names()
     c.tx("POST /x HTTP/1.1\nHost: a\nContent-Length: 1\n\nb")
     wp.answer("POST /x", "200 OK", "w")
     assert c.rx() == (200, b"w")
