@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { SPARE_SLOT_BITS = 24, FIRST_FIELDS = 24, SHED_LEAST = 64 * 1024 };
+enum { SPARE_SLOT_BITS = 24, FIRST_FIELDS = 24, SHED_LEAST = 64 * 1024, SHED_MOST = 64 };
 #define ARENA_CAP(hcm) (4u * (size_t)(hcm)->limits.head + (1u << 20))
 
 static void run(struct task *t);
@@ -309,7 +309,7 @@ static uint64_t holds(const struct exchange *ex)
 
 void exch_shed(struct exch_env *env, uint64_t bytes)
 {
-	while (bytes) {
+	for (int k = 0; k < SHED_MOST && bytes; k++) {
 		struct exchange *most = NULL;
 		uint64_t n = SHED_LEAST;
 		for (unsigned i = 0; i < env->ntable; i++) {

@@ -270,7 +270,8 @@ size_t exch_request_room(const struct exchange *ex);
 void exch_refuse(struct exchange *ex, unsigned status, const char *detail);
 /* The same for a request that comes while the process is too full (PRESSURE_REFUSE): 503. */
 void exch_refuse_overload(struct exchange *ex);
-/* Ends those that hold most, 503 or a cut answer, until they held that many bytes or none holds much. */
+/* Ends those that hold most, 503 or a cut answer, until they held that many bytes or none holds much; a few at a time, each costs a look at
+ * all. */
 void exch_shed(struct exch_env *env, uint64_t bytes);
 /* The request broke in its body (framing): 400 when unanswered, else cut. */
 void exch_request_broken(struct exchange *ex, unsigned status, const char *detail);
