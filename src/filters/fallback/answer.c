@@ -5,6 +5,7 @@
  * are told.
  */
 #include "filters/fallback/fallback_int.h"
+#include "filters/origin.h"
 
 void fb_release_hold(struct fb *fb)
 {
@@ -56,17 +57,6 @@ static bool settle(struct fb *fb, enum served served)
 
 /* ---- the fallback's */
 
-static void note_origin(struct exchange *ex, const struct call *c)
-{
-	ex->upstream_first_us = c->first_byte_us;
-	ex->upstream_done_us = c->last_byte_us;
-	ex->upstream_cluster = c->cluster;
-	exch_addr_set(&ex->upstream_peer, c->peer);
-	exch_addr_set(&ex->upstream_local, c->local);
-	if (c->failure_text)
-		ex->upstream_failure = str_of(c->failure_text);
-}
-
 /* A shared cache must not hand one visitor's version to everyone. */
 static bool make_private(struct exchange *ex)
 {
@@ -104,14 +94,8 @@ bool fb_deliver(struct fb *fb)
 		exch_answer_instead(ex, fb->self, &how);
 	else
 		ex->source = fb->self;
-	unsigned before = ex->attempts;
-	note_origin(ex, c);
-	ex->attempts = before + c->attempts;
-	ex->details = "via_upstream";
-	ex->resp.head = *c->head;
-	if (c->head_chunk)
-		ex->resp_chunk = chunk_ref(c->head_chunk);
-	ex->resp_head_bytes = c->head->bytes;
+	origin_head(ex, c);
+	ex->attempts += c->attempts;
 	fb->handed = true;
 	fb->continue_us = 0;
 	bool ok = !fb->cfg->nrewrite || rewrite_origins(fb->cfg, ex, &ex->resp.head);
@@ -146,7 +130,7 @@ void fb_pump_answer(struct fb *fb)
 		bool end = c->ended && chain_empty(&c->in);
 		struct head *trailers = end ? c->trailers : NULL;
 		if (end) {
-			note_origin(ex, c);
+			origin_note(ex, c);
 			fb->call = NULL;
 			call_close(c);
 			fb_release_slot(fb);
@@ -162,7 +146,7 @@ void fb_pump_answer(struct fb *fb)
 		return;
 	}
 	enum failure_kind why = c->failure;
-	note_origin(ex, c);
+	origin_note(ex, c);
 	exch_answer_broken(ex, why);
 }
 

@@ -7,6 +7,7 @@
 #include "exchange/exchange.h"
 #include "exchange/format.h"
 #include "filters/filters.h"
+#include "filters/origin.h"
 #include "model/regex.h"
 #include "obs/stats.h"
 #include "upstream/call.h"
@@ -481,28 +482,19 @@ static enum verdict router_request(struct exchange *ex, const struct filter_cfg 
 	return GO_ON;
 }
 
-static void note_origin(struct exchange *ex, const struct call *c)
+/* A call is about to be left. */
+static void note_last(struct exchange *ex, const struct call *c)
 {
 	ex->attempts = c->attempts;
-	ex->upstream_first_us = c->first_byte_us;
-	ex->upstream_done_us = c->last_byte_us;
-	ex->upstream_cluster = c->cluster;
-	exch_addr_set(&ex->upstream_peer, c->peer);
-	exch_addr_set(&ex->upstream_local, c->local);
-	if (c->failure_text)
-		ex->upstream_failure = str_of(c->failure_text);
+	origin_note(ex, c);
 }
 
 static bool hand_over_head(struct exchange *ex, const struct filter_cfg *self, struct router *rt)
 {
 	struct call *c = rt->call;
 	const struct router_cfg *cfg = self->config;
-	ex->resp.head = *c->head;
-	if (c->head_chunk)
-		ex->resp_chunk = chunk_ref(c->head_chunk);
-	ex->resp_head_bytes = c->head->bytes;
-	note_origin(ex, c);
-	ex->details = "via_upstream";
+	ex->attempts = c->attempts;
+	origin_head(ex, c);
 	if (!cfg->suppress_envoy_headers) {
 		char b[24];
 		uint64_t now = loop_now_us(ex->env->loop);
@@ -566,7 +558,7 @@ static void pump_request(struct exchange *ex, struct router *rt)
 static void leave_call(struct exchange *ex, struct router *rt)
 {
 	struct call *c = rt->call;
-	note_origin(ex, c);
+	note_last(ex, c);
 	rt->call = NULL;
 	call_close(c);
 }
@@ -665,7 +657,7 @@ static void router_lose(struct exchange *ex, const struct filter_cfg *self,
 	struct router *rt = exch_state(ex, self);
 	if (!rt || !rt->call)
 		return;
-	note_origin(ex, rt->call);
+	note_last(ex, rt->call);
 	call_drain(rt->call, how);
 	rt->call = NULL;
 }
@@ -675,7 +667,7 @@ static void router_end(struct exchange *ex, const struct filter_cfg *self)
 	struct router *rt = exch_state(ex, self);
 	if (!rt || !rt->call)
 		return;
-	note_origin(ex, rt->call);
+	note_last(ex, rt->call);
 	call_cancel(rt->call);
 	rt->call = NULL;
 }
