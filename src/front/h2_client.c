@@ -563,11 +563,11 @@ bool h2_client_start(struct client *cl)
 		.trailer_bytes = cl->hcm->limits.trailer,
 		.trailer_fields = cl->hcm->limits.trailer_fields,
 		.owed = cfg->max_control_frames ? cfg->max_control_frames : H2_OWED,
-		.empty = cfg->max_empty_frames,
 		.guard = {.priority = cfg->max_priority,
 			  .window_updates = cfg->max_window_updates,
 			  .control_rate = (uint32_t)cl->model->options.h2_control_rate,
-			  .block = block < 8 ? 8 : block},
+			  .block = block < 8 ? 8 : block,
+			  .empty = cfg->max_empty_frames},
 	};
 	c->client = cl;
 	c->flush.run = flush;

@@ -6,7 +6,6 @@
 #include <stdio.h>
 
 static const char too_large[] = "http2.too_large";
-static const char too_many[] = "http2.too_many_frames";
 static const char unread[] = "http2.unread_frames";
 static const char violated[] = "http2.protocol_error";
 
@@ -22,7 +21,6 @@ struct h2 {
 	bool settings_sent;
 	struct h2_guard guard;
 	const char *flooded; /* why the client has to go; NULL: it may stay */
-	uint32_t empty;      /* frames without content in a row */
 	/* the field block being decoded */
 	int32_t id;
 	void *stream;
@@ -252,12 +250,6 @@ static int begin_frame(nghttp2_session *s, const nghttp2_frame_hd *hd, void *use
 	struct h2 *h = user;
 	if (hd->type == NGHTTP2_HEADERS)
 		h->in_head = true;
-	if (hd->type == NGHTTP2_DATA || hd->type == NGHTTP2_HEADERS ||
-	    hd->type == NGHTTP2_CONTINUATION) {
-		h->empty = hd->length || hd->flags & NGHTTP2_FLAG_END_STREAM ? 0 : h->empty + 1;
-		if (h->empty > h->settings.empty)
-			h->flooded = too_many;
-	}
 	return 0;
 }
 

@@ -15,8 +15,6 @@ struct h2_settings {
 	uint32_t head_bytes, fields, trailer_bytes, trailer_fields;
 	uint32_t owed; /* frames that may wait to be read by the peer */
 	struct h2_guard_limits guard;
-	uint32_t
-		empty; /* DATA, HEADERS, CONTINUATION in a row with neither content nor END_STREAM */
 };
 /* stream is what opened() returned. None may free the h2. */
 struct h2_ops {

@@ -4,6 +4,7 @@
 
 enum {
 	PREFACE = 24,
+	END_STREAM = 1,   /* flag of DATA and HEADERS */
 	FREE_UPDATES = 5, /* WINDOW_UPDATE frames before anything was sent */
 	UPDATES_PER_STREAM = 2,
 	FREE_RESETS = 50,      /* early resets, and one for four streams */
@@ -50,11 +51,19 @@ static bool take(struct h2_bucket *b, uint64_t rate, uint64_t burst, uint64_t no
 	return true;
 }
 
+static bool empty_ok(struct h2_guard *g, const struct h2_guard_limits *lim)
+{
+	g->empty = g->skip || g->head[4] & END_STREAM ? 0 : g->empty + 1;
+	return g->empty <= lim->empty;
+}
+
+/* g->head is whole, g->skip is the frame's length. */
 static bool frame_ok(struct h2_guard *g, const struct h2_guard_limits *lim, uint64_t now_us)
 {
 	switch (g->head[3]) {
-	case HEADERS: g->block = 1; return true;
-	case CONTINUATION: return ++g->block <= lim->block;
+	case DATA: return empty_ok(g, lim);
+	case HEADERS: g->block = 1; return empty_ok(g, lim);
+	case CONTINUATION: return ++g->block <= lim->block && empty_ok(g, lim);
 	case PRIORITY: return ++g->priorities <= lim->priority * (1 + g->streams);
 	case WINDOW_UPDATE:
 		return ++g->window_updates <=
@@ -62,7 +71,6 @@ static bool frame_ok(struct h2_guard *g, const struct h2_guard_limits *lim, uint
 					      (g->streams + lim->window_updates * g->data_sent);
 	case SETTINGS:
 	case PING: return take(&g->control, lim->control_rate, 2ull * lim->control_rate, now_us);
-	case DATA:
 	case RST_STREAM:
 	case PUSH_PROMISE:
 	case GOAWAY: return true;

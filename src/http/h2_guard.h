@@ -14,6 +14,8 @@ struct h2_guard_limits {
 	uint32_t window_updates; /* WINDOW_UPDATE frames per DATA frame that we send */
 	uint32_t control_rate; /* SETTINGS and PING per second; unknown frames: twenty times this */
 	uint32_t block;        /* frames of one field block */
+	uint32_t
+		empty; /* DATA, HEADERS, CONTINUATION in a row with neither content nor END_STREAM */
 };
 
 /* A bucket of frames that fills as time passes. */
@@ -25,6 +27,7 @@ struct h2_guard {
 	uint64_t skip; /* bytes up to the next frame's head */
 	uint8_t head[9], have;
 	uint32_t block; /* frames of the open field block */
+	uint32_t empty; /* in a row */
 	uint64_t streams, data_sent, priorities, window_updates, early;
 	struct h2_bucket control, unknown;
 };

@@ -4,7 +4,7 @@
 #include <string.h>
 
 static const struct h2_guard_limits lim = {
-	.priority = 100, .window_updates = 10, .control_rate = 50, .block = 61};
+	.priority = 100, .window_updates = 10, .control_rate = 50, .block = 61, .empty = 70};
 
 enum { SECOND = 1000000 };
 
@@ -75,6 +75,7 @@ int main(void)
 		must(passes(&g, CONT, 0, cut, 5) == 60);
 		begin(&g);
 		must(passes(&g, DATA, 9, cut, 5) == 5000);
+		must(passes(&g, DATA, 0, cut, 5) == 70);
 		must(passes(&g, RST, 4, cut, 5) == 5000);
 	}
 	/* each block is counted for itself */
