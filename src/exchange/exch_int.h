@@ -5,6 +5,12 @@
 enum { STAGE_HEAD, STAGE_LIVE, STAGE_OVER };
 enum { DEADLINE_REQUEST, DEADLINE_DURATION, DEADLINES };
 
+/* What an exchange may hold in its arena; a local reply has LIMIT_REPLY_ROOM more. */
+static inline size_t exch_arena_cap(const struct hcm_cfg *hcm)
+{
+	return 4 * (size_t)hcm->limits.head + (1u << 20);
+}
+
 /* The filter at a walk position of a leg: answers pass the chain backwards. */
 static inline const struct filter_cfg *walk_filter(const struct exchange *ex, enum leg_kind k,
 						   unsigned at)

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 enum { SPARE_SLOT_BITS = 24, FIRST_FIELDS = 24, SHED_LEAST = 64 * 1024, SHED_MOST = 64 };
-#define ARENA_CAP(hcm) (4u * (size_t)(hcm)->limits.head + (1u << 20))
 
 static void run(struct task *t);
 static void fire(struct timer *t);
@@ -65,7 +64,7 @@ struct exchange *exch_new(struct exch_env *env, const struct exch_port *port, vo
 	ex->req.size = ex->resp.size = -1;
 	ex->began_us = ex->last_active_us = loop_now_us(env->loop);
 	ex->wall_us = loop_wall_us(env->loop);
-	arena_init(&ex->arena, ARENA_CAP(hcm));
+	arena_init(&ex->arena, exch_arena_cap(hcm));
 	env->active++;
 	stat_add(hcm->stats->rq_active, 1);
 	if (!head_init(&ex->req.head, &ex->arena, false, FIRST_FIELDS)) {
@@ -314,10 +313,13 @@ void exch_shed(struct exch_env *env, uint64_t bytes)
 		uint64_t n = SHED_LEAST;
 		for (unsigned i = 0; i < env->ntable; i++) {
 			struct exchange *ex = env->table[i];
-			if (ex->stage == STAGE_LIVE && !ex->cut && !ex->refused && !ex->shed &&
-			    !ex->peer->listener->is_admin && holds(ex) > n) {
+			if (ex->stage != STAGE_LIVE || ex->cut || ex->refused || ex->shed ||
+			    ex->peer->listener->is_admin)
+				continue;
+			uint64_t held = holds(ex);
+			if (held > n) {
 				most = ex;
-				n = holds(ex);
+				n = held;
 			}
 		}
 		if (!most)

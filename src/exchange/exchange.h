@@ -204,7 +204,6 @@ struct exchange {
 	bool drain_connection; /* answer with connection: close (drainConnectionUponCompletion and drain) */
 	bool local_reply;      /* the answer is ours */
 	bool shed;             /* ended by exch_shed */
-	bool reply_room;       /* LIMIT_REPLY_ROOM has been given to the arena */
 	struct str reply_text; /* while local_reply_config makes its body: the text it replaces */
 	bool allow_http1_reason;
 	bool keep_request; /* a filter that watches the request's body wants all of it, whatever becomes of the terminal filter's answer */

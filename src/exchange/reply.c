@@ -68,9 +68,7 @@ static bool fill_reply(struct exchange *ex, unsigned status, struct str text, st
 	struct head *h = &ex->resp.head;
 	struct str type = STR("text/plain");
 	/* What used up the memory, a script that adds fields without end, is to be answered. */
-	if (!ex->reply_room)
-		ex->arena.cap += LIMIT_REPLY_ROOM;
-	ex->reply_room = true;
+	ex->arena.cap = exch_arena_cap(ex->hcm) + LIMIT_REPLY_ROOM;
 	if (!head_init(h, &ex->arena, true, 12) || !head_set_status(h, status))
 		return false;
 	if (ex->hcm->nlocal_replies || ex->hcm->local_body)
