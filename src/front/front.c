@@ -605,10 +605,10 @@ void front_drain(struct front *f, bool listeners_too)
 	}
 }
 
-static bool idle_for(const struct client *c, uint64_t us)
+uint64_t client_idle_us(const struct client *c)
 {
-	bool idle = c->h2 ? h2_client_idle(c) : c->state == CLIENT_IDLE;
-	return idle && loop_now_us(c->front->loop) - c->active_us >= us;
+	bool lean = c->front->env->pressure >= PRESSURE_LEAN && !c->is_admin;
+	return lean ? c->hcm->idle_timeout_us / 10 : c->hcm->idle_timeout_us;
 }
 
 void front_pressure(struct front *f)
@@ -620,19 +620,15 @@ void front_pressure(struct front *f)
 	if (percent < PRESSURE_LEAN)
 		return;
 	for (struct client *c = f->clients, *next; c; c = next) {
-		uint64_t most = c->hcm->idle_timeout_us / 10;
 		next = c->next;
-		if (c->is_admin || c->state == CLIENT_HANDSHAKE)
+		if (c->is_admin)
 			continue;
-		if (most && idle_for(c, most)) {
-			stat_add(c->hcm->stats->cx_idle_timeout, 1);
-			if (c->h2)
-				h2_client_drain(c, true);
-			else
-				client_close(c, false);
-		} else if (c->h2 && percent >= PRESSURE_LAST_REQUEST) {
+		if (c->h2 && percent >= PRESSURE_LAST_REQUEST)
 			h2_client_drain(c, false);
-		}
+		if (c->h2)
+			h2_client_timer(c); /* client_idle_us has become shorter */
+		else if (c->state == CLIENT_IDLE)
+			h1_client_timer(c);
 	}
 }
 

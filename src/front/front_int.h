@@ -105,6 +105,8 @@ struct client {
 /* front.c */
 void client_close(struct client *c, bool reset); /* now; exchange(s) told; freed in phase 5 */
 void client_timer(struct client *c, uint64_t after_us);
+/* How long a client may do nothing: idle_timeout, a tenth of it from PRESSURE_LEAN on. 0: for ever. */
+uint64_t client_idle_us(const struct client *c);
 /* The configuration for the next request: the newest model's, where the listener still exists.
  * False: gone, close after this. */
 bool client_renew(struct client *c);
@@ -141,7 +143,6 @@ void h2_client_gone(struct client *c);
 /* now: no stream is accepted any more; else the client is only told to go. */
 void h2_client_drain(struct client *c, bool now);
 void h2_client_timer(struct client *c);
-bool h2_client_idle(const struct client *c); /* no streams */
 
 /* Common to both codecs, between parser and exch_begin: decides on Expect, Upgrade, CONNECT, TRACE (robustness.md 3.1). Returns true when ex was
  * refused. */

@@ -929,7 +929,7 @@ void h1_client_timer(struct client *c)
 	uint64_t now = loop_now_us(c->front->loop);
 	switch (c->state) {
 	case CLIENT_IDLE: {
-		uint64_t idle = c->hcm->idle_timeout_us;
+		uint64_t idle = client_idle_us(c);
 		/* part of an HTTP/2 preface */
 		if (c->work && c->work->in && c->work->head_us &&
 		    now >= c->work->head_us + head_time(c)) {

@@ -648,15 +648,10 @@ void h2_client_drain(struct client *cl, bool now)
 	want_flush(c);
 }
 
-bool h2_client_idle(const struct client *cl)
-{
-	return cl->h2->n == 0;
-}
-
 void h2_client_timer(struct client *cl)
 {
 	struct h2_client *c = cl->h2;
-	uint64_t now = loop_now_us(cl->front->loop), idle = cl->hcm->idle_timeout_us;
+	uint64_t now = loop_now_us(cl->front->loop), idle = client_idle_us(cl);
 	uint64_t most = cl->hcm->request_headers_timeout_us ? cl->hcm->request_headers_timeout_us
 							    : LIMIT_HEADERS_US;
 	if (h2_in_head(c->h2)) {
@@ -676,7 +671,8 @@ void h2_client_timer(struct client *cl)
 		return;
 	}
 	if (c->n == 0 && idle && now >= cl->active_us + idle) {
-		stat_add(cl->hcm->stats->cx_idle_timeout, 1);
+		if (!c->draining)
+			stat_add(cl->hcm->stats->cx_idle_timeout, 1);
 		h2_client_drain(cl, true);
 		return;
 	}
