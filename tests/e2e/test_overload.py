@@ -7,6 +7,7 @@ import resource
 import select
 
 from rig import lua, route, until
+from test_fallback import fallback, hang_up
 
 DESCRIPTORS = "overload.postern.descriptors.pressure"
 HEAP = "overload.envoy.resource_monitors.fixed_heap.pressure"
@@ -98,7 +99,7 @@ def test_an_http2_client_is_told_to_go(rig):
 
 def test_idle_connections_go_earlier_to_clients_and_origins(rig):
     o = rig.origin()
-    g = rig.gateway(hcm_over={"common_http_protocol_options": {"idle_timeout": "8s"}})
+    g = rig.gateway(hcm_over={"common_http_protocol_options": {"idle_timeout": "20s"}})  # longer than eof() waits
     c = g.client()
     c.get("/")
     o.answer()
@@ -130,6 +131,37 @@ def test_a_call_and_a_retry_are_not_made(rig):
     assert (r.status, r.headers.get("x-call")) == (500, "503")
     assert g.stat("cluster.main.upstream_rq_retry") == 0
     o.untouched()
+
+
+def test_a_lost_connection_is_not_tried_again(rig):
+    o = rig.origin()
+    g = rig.gateway([route("/probe", direct_response={"status": 200}), route("/", "main")])
+    f = Filler(g)
+    c = g.client()
+    c.get("/1")
+    o.answer("GET /1")
+    assert c.rx().status == 200
+    c.get("/2")
+    o.rx("GET /2")
+    f.to(91)
+    felt(g, 503, True, "/probe")
+    hang_up(o)
+    assert c.rx().status == 503
+    o.untouched()
+
+
+def test_no_connection_to_an_origin_is_made(rig):
+    static, wp = rig.origin("static"), rig.origin("wp")
+    g = rig.gateway([route("/", "static")], [fallback("wp")])
+    f = Filler(g)
+    c = g.client()
+    c.get("/x")
+    static.rx("GET /x")
+    f.to(96)
+    until(lambda: unheard(g), "nobody is accepted")
+    static.tx("HTTP/1.1 404 No\nContent-Length: 4\n\npage")
+    assert c.rx() == (404, b"page")
+    wp.untouched()
 
 
 def test_the_requests_that_hold_most_are_ended(rig):
