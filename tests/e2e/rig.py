@@ -32,6 +32,10 @@ TROUBLE = re.compile(
 
 ARTICLE = os.path.join(ROOT, "examples", "article", "article.lua")
 OLD_SITE = "outbound|443||example.com"
+# Of a cluster: trailers pass to its origins and back.
+TRAILERS = {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+    "@type": X + "upstreams.http.v3.HttpProtocolOptions",
+    "explicit_http_config": {"http_protocol_options": {"enable_trailers": True}}}}}
 
 
 def until(done, what, timeout=TIMEOUT):

@@ -1,14 +1,10 @@
 """The fallback policy with HTTP/2 clients, plain and over TLS (spec/fallback.md 16)."""
 import pytest
 
-from rig import X, cluster, route, tls_down, until
+from rig import TRAILERS, cluster, route, tls_down, until
 from test_fallback import NOT_FOUND, fallback, hang_up, override
 from test_fallback_body import HCM, body_of
 from test_fallback_faults import nothing_left
-
-TRAILERS = {"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-    "@type": X + "upstreams.http.v3.HttpProtocolOptions",
-    "explicit_http_config": {"http_protocol_options": {"enable_trailers": True}}}}}
 
 
 @pytest.fixture(params=["plain", "tls"])

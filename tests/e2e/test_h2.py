@@ -5,7 +5,7 @@ import threading
 import pytest
 
 import h2.settings
-from rig import ARTICLE, OLD_SITE, cluster, lua, route, until
+from rig import ARTICLE, OLD_SITE, TRAILERS, cluster, lua, route, until
 
 
 def test_a_request_becomes_http_1_for_the_origin(rig):
@@ -85,10 +85,7 @@ def test_a_length_that_lies_is_a_stream_error_and_never_complete(rig, length, da
 
 def test_a_chunked_answer_and_its_trailers_arrive(rig):
     o = rig.origin()
-    g = rig.gateway(clusters=[cluster("main", o.port, typed_extension_protocol_options={
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {"http_protocol_options": {"enable_trailers": True}}}})])
+    g = rig.gateway(clusters=[cluster("main", o.port, **TRAILERS)])
     h = g.h2()
     sid = h.request("GET", "/", ("te", "trailers"))
     assert o.rx().headers.get("te", "trailers") == "trailers"
@@ -384,10 +381,7 @@ def test_the_number_of_fields_is_limited_without_the_pseudo_fields(rig):
 def test_trailers_of_a_request_follow_the_rules_of_http_1(rig):
     """What steers, authenticates or frames does not come late, in either version (RFC 9110 6.5.1)."""
     o = rig.origin()
-    g = rig.gateway(clusters=[cluster("main", o.port, typed_extension_protocol_options={
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {"http_protocol_options": {"enable_trailers": True}}}})])
+    g = rig.gateway(clusters=[cluster("main", o.port, **TRAILERS)])
     h = g.h2()
     sid = h.request("POST", "/", end=False)
     h.send(sid, b"body")

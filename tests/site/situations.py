@@ -582,13 +582,18 @@ def _(w):
     until(lambda: w.F.ended >= 1, "the fallback's end", 2)
 
 
+def leave_while(w, target, origin):
+    """A client resets its connection while that origin is asked: the request there ends within a second."""
+    c = w.h1()
+    c.send(b"GET " + target + b" HTTP/1.1\r\nHost: example.com\r\n\r\n")
+    until(lambda: origin.sent, "the request")
+    c.abort()
+    until(lambda: origin.ended >= 1, "the end of the request", 1)
+
+
 @situation(13, "a client that goes away closes the fallback's request")
 def _(w):
-    c = w.h1()
-    c.send(b"GET /slow.php?n=3 HTTP/1.1\r\nHost: example.com\r\n\r\n")
-    until(lambda: w.F.sent, "the request")
-    c.abort()
-    until(lambda: w.F.ended >= 1, "the fallback's end", 1)
+    leave_while(w, b"/slow.php?n=3", w.F)
 
 
 @situation(13, "an HTTP/2 client that resets closes the fallback's request")
@@ -703,11 +708,7 @@ def _(w):
 @situation(14, "client gone while the primary is slow")
 def _(w):
     w.P.how = "silent"
-    c = w.h1()
-    c.send(b"GET /x HTTP/1.1\r\nHost: example.com\r\n\r\n")
-    until(lambda: w.P.sent, "the request")
-    c.abort()
-    until(lambda: w.P.ended >= 1, "the primary's end", 1)
+    leave_while(w, b"/x", w.P)
 
 
 @situation(15, "a WebSocket handshake goes to the fallback alone")
