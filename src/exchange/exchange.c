@@ -458,9 +458,7 @@ void exch_arm(struct exchange *ex)
 	if (ex->stage != STAGE_LIVE)
 		return;
 	uint64_t now = loop_now_us(ex->env->loop), next = UINT64_MAX, idle = idle_limit(ex);
-	if (idle && !ex->tunnel)
-		next = ex->last_active_us + idle;
-	else if (idle)
+	if (idle)
 		next = ex->last_active_us + idle;
 	for (int i = 0; i < DEADLINES; i++)
 		if (ex->deadline_us[i] && ex->deadline_us[i] < next)
@@ -475,10 +473,10 @@ void exch_arm(struct exchange *ex)
 static void fire(struct timer *t)
 {
 	struct exchange *ex = (struct exchange *)((char *)t - offsetof(struct exchange, timer));
+	if (ex->stage != STAGE_LIVE) /* left behind by one that is over: its model may be gone */
+		return;
 	uint64_t now = loop_now_us(ex->env->loop), idle = idle_limit(ex);
 	enum failure_kind why = FAILED_NONE;
-	if (ex->stage != STAGE_LIVE)
-		return;
 	if (ex->deadline_us[DEADLINE_REQUEST] && now >= ex->deadline_us[DEADLINE_REQUEST]) {
 		why = FAILED_REQUEST_TIMEOUT;
 		stat_add(ex->hcm->stats->rq_timeout, 1);

@@ -2,6 +2,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -70,6 +71,28 @@ def test_an_exchange_finishes_on_the_configuration_it_began_with(rig):
     c.get("/fast")
     o.answer("GET /fast")
     assert c.rx().headers.get("x-version") == "two"
+
+
+def test_the_idle_time_of_what_is_over_passes_after_its_configuration_has_gone(rig):
+    """The timer of an exchange stays behind when it ends, and its route has been freed when it fires."""
+    o = rig.origin()
+    idle = route("/idle", {"cluster": "main", "idle_timeout": "3s"})
+    g = rig.start(config(rig, "1", idle))
+    clients, asked = [g.client() for _ in range(3)], []
+    for c in clients:  # at once: places of exchanges are taken again last in, first out
+        c.get("/idle")
+        o.rx("GET /idle")
+        asked.append(o.last)
+    for c, a in reversed(list(zip(clients, asked))):
+        a.tx("HTTP/1.1 200 OK\nContent-Length: 2\nConnection: close\n\nok")
+        assert c.rx() == (200, b"ok")
+        c.close()
+    for n in ("2", "3"):
+        g.write(config(rig, n, idle))
+        g.signal(signal.SIGHUP)
+        loaded(g, n)
+    time.sleep(4)  # the model goes within two seconds; a sanitizer sees whether it is read after that
+    assert g.get("/marker") == (200, b"3")
 
 
 def test_a_websocket_and_a_download_survive(rig):
