@@ -292,6 +292,13 @@ static enum h1_verdict slow_status(struct h1_parse *st, const char *p, const cha
 	return H1_DONE;
 }
 
+/* Whether what comes before the reason has the form that nearly every answer has. 13 bytes are read. */
+static bool plain_status(const char *p)
+{
+	return !memcmp(p, "HTTP/1.1 ", 9) && p[9] >= '1' && p[9] <= '5' &&
+	       scan_is(p[10], SCAN_DIGIT) && scan_is(p[11], SCAN_DIGIT) && p[12] == ' ';
+}
+
 /* RFC 9112 4: HTTP-version SP 3DIGIT SP [reason-phrase]; the second SP may be missing with the
  * phrase. */
 static enum h1_verdict status_line(struct h1_parse *st, const char *p, const char *end,
@@ -304,7 +311,7 @@ static enum h1_verdict status_line(struct h1_parse *st, const char *p, const cha
 	if (st->state == S_REASON) {
 		q = p + st->seen;
 	} else {
-		if (end - p <= FORM || memcmp(p, "HTTP/1.1 200 ", FORM + 1)) {
+		if (end - p <= FORM || !plain_status(p)) {
 			r = slow_status(st, p, end);
 			if (r != H1_DONE)
 				return r;

@@ -24,12 +24,15 @@ static inline bool is_skipped(unsigned id)
 	return skipped[id];
 }
 
-/* memcpy for short runs, without its call. */
+/* memcpy, for what is short without its call. */
+enum { LONG = 160 };
 static inline char *put(char *out, const char *p, size_t n)
 {
 #if SCAN_SSE2
 #define COPY(at) \
 	_mm_storeu_si128((__m128i *)(out + (at)), _mm_loadu_si128((const __m128i *)(p + (at))))
+	if (n >= LONG)
+		return (char *)memcpy(out, p, n) + n;
 	if (n >= 16) {
 		size_t i = 0;
 		for (; i + 32 <= n; i += 32) {
@@ -61,20 +64,27 @@ static inline char *put(char *out, const char *p, size_t n)
 
 #define PUT(out, lit) ((char *)memcpy((out), (lit), sizeof(lit) - 1) + sizeof(lit) - 1)
 
+static inline bool pair_is(const char *p, const char *pair)
+{
+	return !memcmp(p, pair, 2);
+}
+
+/* As received: name, ": ", value. */
+static inline bool is_line(const struct field *f)
+{
+	return f->value_p == f->name_p + f->name_n + 2 && pair_is(f->value_p - 2, ": ");
+}
+
+static inline const char *value_end(const struct field *f)
+{
+	return f->value_p + f->value_n;
+}
+
 static inline char *put_field(char *out, const struct field *f)
 {
-	/* As received, name and value lie side by side and one copy takes both; the two bytes between them
-	 * are written here, whatever they were. */
-	size_t name = f->name_n, value = f->value_n;
-	if (f->value_p == f->name_p + name + 2) {
-		put(out, f->name_p, name + 2 + value);
-		memcpy(out + name, ": ", 2);
-		out += name + 2 + value;
-	} else {
-		out = put(out, f->name_p, name);
-		out = PUT(out, ": ");
-		out = put(out, f->value_p, value);
-	}
+	out = put(out, f->name_p, f->name_n);
+	out = PUT(out, ": ");
+	out = put(out, f->value_p, f->value_n);
 	return PUT(out, "\r\n");
 }
 
@@ -143,17 +153,37 @@ static char *put_framing(char *out, const struct head *h, const struct h1_out *o
 	return out;
 }
 
-/* NULL: a field does not fit below limit, behind which there is room for all else. */
+static inline bool is_written(const struct field *f, const struct h1_out *o)
+{
+	return !is_skipped(f->id) ||
+	       (f->id == FIELD_TRAILER && o->trailers && o->framing == H1_CHUNKED);
+}
+
+/* NULL: a field does not fit below limit, behind which there is room for all else. Fields that lie in memory as they
+ * are to be written, line behind line, are most of what is passed on: one copy takes them all. */
 static char *put_fields(char *out, uintptr_t limit, const struct head *h, const struct h1_out *o)
 {
-	for (const struct field *f = h->f + h->pseudo, *end = h->f + h->n; f < end; f++) {
-		if (is_skipped(f->id) &&
-		    !(f->id == FIELD_TRAILER && o->trailers && o->framing == H1_CHUNKED))
+	const struct field *f = h->f + h->pseudo, *end = h->f + h->n;
+	while (f < end) {
+		if (!is_written(f, o)) {
+			f++;
 			continue;
-		if (__builtin_expect(
-			    limit - (uintptr_t)out < (size_t)f->name_n + f->value_n + PER_FIELD, 0))
-			return NULL;
-		out = put_field(out, f);
+		}
+		if (is_line(f)) {
+			const char *from = f->name_p, *to = value_end(f);
+			for (f++; f < end && f->name_p == to + 2 && is_line(f) &&
+				  pair_is(to, "\r\n") && is_written(f, o);
+			     f++)
+				to = value_end(f);
+			size_t n = (size_t)(to - from);
+			if (limit - (uintptr_t)out < n + 2)
+				return NULL;
+			out = PUT(put(out, from, n), "\r\n");
+		} else {
+			if (limit - (uintptr_t)out < (size_t)f->name_n + f->value_n + PER_FIELD)
+				return NULL;
+			out = put_field(out, f++);
+		}
 	}
 	out = put_framing(out, h, o);
 	return PUT(out, "\r\n");
