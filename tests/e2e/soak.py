@@ -1,4 +1,5 @@
-"""Mixed load with a reload every second: no request may fail that an origin did not cause.
+"""Mixed load with a reload every second, the script and the fallback policy by turns: no request may fail that an
+origin did not cause.
 
 As a test it runs for a few seconds; by hand for as long as one likes:
 
@@ -17,6 +18,17 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import h2client  # noqa: E402
 import peers  # noqa: E402
 from rig import ARTICLE, OLD_SITE, Rig, cluster, hcm, listener, lua, route, tls_down, until, vhost  # noqa: E402
+
+
+
+def policy(**over):
+    return {"name": "postern.fallback", "typed_config": dict({
+        "@type": "type.googleapis.com/postern.filters.http.fallback.v1.Fallback",
+        "fallbacks": [{"cluster": OLD_SITE}], "other_methods": "TRY_PRIMARY"}, **over)}
+
+
+POLICY = policy(shadow={"percent": 5, "compare": ["status", "headers", "body"]})
+POLICY_HINTS = policy(memory={"mode": "HINT", "miss_ttl": "60s"})
 
 
 class Quiet(peers.Transcript):
@@ -100,8 +112,9 @@ class Soak:
         vhosts = [vhost("all", ["*"], [
             route({"path": "/generation"}, direct_response={
                 "status": 200, "body": {"inline_string": str(self.generation)}}),
-            route("/", {"cluster": "static", "timeout": "30s"})])]
-        filters = [lua(file=ARTICLE)]
+            route("/", {"cluster": "static", "timeout": "30s", "idle_timeout": "20s"})])]
+        # Turn and turn about: they give the same answers.
+        filters = [(POLICY, lua(file=ARTICLE), POLICY_HINTS, lua(file=ARTICLE))[self.generation % 4]]
         chain = {"filters": [hcm(vhosts, filters, **up)]}
         tls = {"filters": [hcm(vhosts, filters, stat_prefix="tls", **up)],
                "transport_socket": tls_down(rig.certs.pem("a.example"), rig.certs.key("a.example"))}
