@@ -171,15 +171,18 @@ def test_the_requests_that_hold_most_are_ended(rig):
                     listener_over={"per_connection_buffer_limit_bytes": 1 << 26},
                     runtime={"postern.heap_limit": 64 << 20})
     sizes = [4 << 20, 24 << 20, 8 << 20, 8 << 20, 8 << 20, 8 << 20]
-    clients = []
-    for n in sizes:
-        c = g.client()
-        clients.append(c)
+    clients = [g.client() for _ in sizes]
+    for c, n in zip(clients, sizes):  # all begin before any is refused
         c.tx(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % n)
+    until(lambda: g.stat("http.in.downstream_rq_active") == len(sizes), "all have begun")
+    sent = 0
+    for c, n in zip(clients, sizes):
         try:
             c.sock.sendall(b"x" * (n - 1))
         except OSError:
-            break  # this one, or what it came to, was ended
+            break  # this one was ended
+        sent += n
+        until(lambda: g.stat(REFUSED) or g.stat(HEAP) >= sent * 100 // (64 << 20) - 1, "it was read")
         if g.stat(REFUSED):
             break
     until(lambda: g.stat(REFUSED) >= 1, "one is ended")
@@ -187,4 +190,4 @@ def test_the_requests_that_hold_most_are_ended(rig):
     until(lambda: g.stat(HEAP) < 80, "its memory is free")
     clients[0].tx(b"x")
     assert clients[0].rx().body == b"%d" % sizes[0]
-    assert g.get("/", method="POST", body="abc").body == b"3"
+    until(lambda: g.get("/", method="POST", body="abc").body == b"3", "new ones are taken again")
