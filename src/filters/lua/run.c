@@ -135,7 +135,7 @@ static unsigned error_status(const struct run *r)
 
 enum { MESSAGE_MOST = 4096 };
 
-static void log_error(const struct vm *vm, lua_State *co, int status)
+static void log_error(const struct vm *vm, lua_State *co, int status, bool spent)
 {
 	char number[32];
 	struct str s = STR("unspecified lua error");
@@ -152,6 +152,9 @@ static void log_error(const struct vm *vm, lua_State *co, int status)
 	else if (lua_type(co, -1) == LUA_TNUMBER)
 		s = (struct str){number, (size_t)snprintf(number, sizeof number, "%.14g",
 							  lua_tonumber(co, -1))};
+	if (s.n > MESSAGE_MOST &&
+	    spent) /* the places of all that the error left stand before the text */
+		s = STR("not enough memory");
 	if (s.n > MESSAGE_MOST)
 		s.n = MESSAGE_MOST;
 	if (log_on(LOG_LUA, LOG_ERROR))
@@ -175,7 +178,7 @@ static bool failed(struct run *r, int status, bool spent)
 	struct vm *vm = r->vm;
 	stat_add(((const struct lua_filter *)r->self->config)->errors, 1);
 	if (r->co.L) {
-		log_error(vm, r->co.L, status);
+		log_error(vm, r->co.L, status, spent);
 		if (log_on(LOG_LUA, LOG_DEBUG) && !vm->broken &&
 		    vm_protect(vm, push_traceback, r->co.L))
 			lua_pop(vm->L, 1);
