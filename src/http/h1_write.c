@@ -24,15 +24,17 @@ static inline bool is_skipped(unsigned id)
 	return skipped[id];
 }
 
+/* From so many bytes on memcpy is worth its call. */
+enum { LONG = SCAN_SSE2 ? 160 : 17 };
+
 /* memcpy, for what is short without its call. */
-enum { LONG = 160 };
 static inline char *put(char *out, const char *p, size_t n)
 {
+	if (n >= LONG)
+		return (char *)memcpy(out, p, n) + n;
 #if SCAN_SSE2
 #define COPY(at) \
 	_mm_storeu_si128((__m128i *)(out + (at)), _mm_loadu_si128((const __m128i *)(p + (at))))
-	if (n >= LONG)
-		return (char *)memcpy(out, p, n) + n;
 	if (n >= 16) {
 		size_t i = 0;
 		for (; i + 32 <= n; i += 32) {
@@ -46,9 +48,7 @@ static inline char *put(char *out, const char *p, size_t n)
 	}
 #undef COPY
 #endif
-	if (!SCAN_SSE2 && n > 16) {
-		memcpy(out, p, n);
-	} else if (n >= 8) {
+	if (n >= 8) {
 		memcpy(out, p, 8);
 		memcpy(out + n - 8, p + n - 8, 8);
 	} else if (n >= 4) {
