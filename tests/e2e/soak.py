@@ -18,17 +18,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import h2client  # noqa: E402
 import peers  # noqa: E402
 from rig import ARTICLE, OLD_SITE, Rig, cluster, hcm, listener, lua, route, tls_down, until, vhost  # noqa: E402
+from test_fallback import fallback  # noqa: E402
 
 
-
-def policy(**over):
-    return {"name": "postern.fallback", "typed_config": dict({
-        "@type": "type.googleapis.com/postern.filters.http.fallback.v1.Fallback",
-        "fallbacks": [{"cluster": OLD_SITE}], "other_methods": "TRY_PRIMARY"}, **over)}
-
-
-POLICY = policy(shadow={"percent": 5, "compare": ["status", "headers", "body"]})
-POLICY_HINTS = policy(memory={"mode": "HINT", "miss_ttl": "60s"})
+POLICY = fallback(OLD_SITE, other_methods="TRY_PRIMARY", shadow={"percent": 5, "compare": ["status", "headers", "body"]})
+POLICY_HINTS = fallback(OLD_SITE, other_methods="TRY_PRIMARY", memory={"mode": "HINT", "miss_ttl": "60s"})
 
 
 class Quiet(peers.Transcript):
